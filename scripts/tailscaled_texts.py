@@ -70,7 +70,7 @@ OF_GO = frozenset(
     {
         *("panic:", "fatal error:", "dial tcp", "connection refused", "no such host", "i/o timeout"),
         *("flag provided but not defined", "invalid value ", " for flag -", "invalid boolean value ", " for -"),
-        *("permission denied", "cannot assign requested address", "no such file", "read-only", "in use"),
+        *("permission denied", "cannot assign requested address", "no such file", "read-only", "bind:", "in use"),
     }
 )
 # Texts of control servers, which tailscaled passes on.

@@ -195,8 +195,10 @@ class RunResources:
             listener.listen(_BACKLOG)
         except OSError as error:
             listener.close()
-            remedy = remedy_for_resources(error) or (
-                "set SUPERVISOR_RUN_DIR to a folder on a file system that supports sockets"
+            remedy = (
+                remedy_for_resources(error)
+                or dirs.in_the_way(error)
+                or ("set SUPERVISOR_RUN_DIR to a folder on a file system that supports sockets")
             )
             raise ConfigError(f"cannot make the socket {path}: {error.strerror or error}; {remedy}") from error
         listener.setblocking(False)

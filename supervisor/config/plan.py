@@ -55,6 +55,8 @@ TAILSCALED_FAILURES = (
     ),
     ((_SOCKET, "no such file"), "the folder of its socket does not exist: make it, or set TS_SOCKET to another path"),
     ((_SOCKET, "read-only"), "its socket would be on a read-only disk: mount a tmpfs there, or set TS_SOCKET"),
+    # By connecting, it has found that nothing listens there; and it could not remove what is there.
+    ((_SOCKET, "bind:", "in use"), "remove what is at the path of TS_SOCKET, or name another one"),
     ((_SOCKET, "in use"), "its socket is in use: end whatever uses it, or set TS_SOCKET to another path"),
     ((_SOCKET,), "it cannot make its socket: see its last lines, or set TS_SOCKET to another path"),
     ((_SOCKS5, _REFUSED), "it may not listen on that port: choose one from 1024 on in TS_SOCKS5_SERVER"),

@@ -20,6 +20,7 @@ _FLOCK, _MOST_OF_LOCKS = "FLOCK", 1024 * 1024
 # Errors of fsync(2) and flock(2) on file systems that do not support them.
 _NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK})
 _NOT_ALLOWED = frozenset({errno.EPERM, errno.EACCES})
+_IN_THE_WAY = frozenset({errno.EADDRINUSE, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY})
 PRIVATE = 0o700
 # For the owner, and for members of the group that know a name inside.
 PASSABLE = 0o710
@@ -246,7 +247,13 @@ def _remedy(error: OSError, setting: str = "") -> str:
             "another user (docker run --user 1000)"
         )
     to_do = "make it writable for the supervisor" if error.errno in _NOT_ALLOWED else "check the path and its disk"
+    to_do = in_the_way(error) or to_do
     return to_do + (f", or choose another folder with {setting}" if setting else "")
+
+
+def in_the_way(error: OSError) -> str:
+    """Return what to do where a file or folder of another kind prevents making one; empty for all other errors."""
+    return "remove what is at that path" if error.errno in _IN_THE_WAY else ""
 
 
 def read(path: str, most_bytes: int, *, folder_fd: int | None = None, flags: int = 0) -> bytes:

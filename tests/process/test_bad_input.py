@@ -47,6 +47,17 @@ def test_a_port_in_use() -> None:
             assert "set PORT to another port" in said
 
 
+@pytest.mark.parametrize("name", ["control.sock", "supervisor.lock", "http"])
+def test_something_else_at_the_place_of_a_file(tmp_path: Path, name: str) -> None:
+    """The remedy is to remove it, not to choose another disk or file system."""
+    (tmp_path / "run").mkdir(mode=0o700)
+    (tmp_path / "run" / name).mkdir()
+    with running(*FOR_EVER, env={"SUPERVISOR_RUN_DIR": str(tmp_path / "run")}) as run:
+        said = refused(run)
+        assert f"{tmp_path}/run/{name}: " in said
+        assert "remove what is at that path" in said
+
+
 def test_a_second_supervisor_on_one_run_folder() -> None:
     """The first keeps running, its folder unchanged; the second exits with 78."""
     with running(*FOR_EVER) as first:

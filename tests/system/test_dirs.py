@@ -155,6 +155,8 @@ def test_what_cannot_be_written_is_named_in_full(tmp_path: Path) -> None:
         (errno.EDQUOT, "the quota is used up"),
         (errno.EROFS, "mount a volume"),
         (errno.EIO, "check the path and its disk"),
+        (errno.EISDIR, "remove what is at that path"),
+        (errno.ENOTDIR, "remove what is at that path"),
         (errno.ESTALE, "check the path and its disk"),
         (errno.EACCES, "root itself may not" if os.geteuid() == 0 else "make it writable"),
     ],

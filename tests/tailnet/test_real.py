@@ -137,6 +137,8 @@ def test_a_tailscaled_that_ends_at_once(tmp_path: Path, wrong: str) -> None:
         ("closed", "let it reach and write the folder of TS_SOCKET"),
         ("no address", "the machine has no such address"),
         ("in use", "choose another port"),
+        ("socket in use", "end whatever uses it"),
+        ("in the way", "remove what is at the path of TS_SOCKET"),
     ],
 )
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start tailscaled as another user")
@@ -147,11 +149,17 @@ def test_what_to_do_depends_on_why_tailscaled_cannot_listen(case: str, told: str
         folder.chmod(0o755)
         shutil.copy(tailscaled(), folder / "tailscaled")
         taken = stack.enter_context(socket.create_server(("127.0.0.2", 0)))
-        (folder / "roots").mkdir(mode=0o755)
+        (folder / "roots/in the way/inside").mkdir(mode=0o755, parents=True)
+        used = stack.enter_context(socket.socket(socket.AF_UNIX))
+        used.bind(str(folder / "used"))
+        used.listen()
+        (folder / "used").chmod(0o777)
         env = {
             "closed": {"TS_SOCKET": str(folder / "roots/tailscaled.sock")},
             "no address": {"TS_SOCKS5_SERVER": "203.0.113.1:1055"},
             "in use": {"TS_SOCKS5_SERVER": f"127.0.0.2:{taken.getsockname()[1]}"},
+            "socket in use": {"TS_SOCKET": str(folder / "used")},
+            "in the way": {"TS_SOCKET": str(folder / "roots/in the way")},
         }[case]
         env |= {"PATH": f"{folder}:{os.environ['PATH']}", "SUPERVISOR_RUN_DIR": str(folder / "run")}
         with node(folder, SUPERVISOR_TAILSCALE_USER="nobody", **env) as one:
