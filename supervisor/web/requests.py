@@ -35,7 +35,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 _encode = msgspec.json.Encoder().encode
 _JSON = "application/json"
 _NO_WEIGHT = re.compile(r"q[ \t]*=[ \t]*0(?:\.0*)?", re.IGNORECASE)
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"-?[0-9]+")
+# int() refuses more than 4,300 digits; fewer are out of all bounds as well.
+_MOST_DIGITS = 1000
 
 
 class Empty(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,12 +75,18 @@ def parse_query(request: web.Request, shape: type[T]) -> T:
         raise RefusedError(Code.INVALID_QUERY, "cannot use the query: a parameter is given twice; remove one of them")
     numbers = _numbers(shape)
     # msgspec would read `null` as None and 1e2 as 100.
-    values = {name: int(text) if name in numbers and _NUMBER.fullmatch(text) else text for name, text in given.items()}
+    values = {
+        name: _whole(text) if name in numbers and _NUMBER.fullmatch(text) else text for name, text in given.items()
+    }
     try:
         return msgspec.convert(values, shape)
     except msgspec.ValidationError as error:
         problem = explain_query(given, shape)
         raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {problem}; see the API's page") from error
+
+
+def _whole(text: str) -> int:
+    return int(text[:_MOST_DIGITS])
 
 
 def takes_gzip(request: web.Request) -> bool:
@@ -120,6 +128,9 @@ def explain_json(data: bytes, error: Exception, shape: type[msgspec.Struct]) -> 
         return "it is not UTF-8"
     except RecursionError:
         return "it is nested too deeply"
+    except msgspec.ValidationError:
+        # Without a type, that is the only reason: so many digits are not even infinite.
+        return "it contains a number that is too large"
     except msgspec.DecodeError as malformed:
         _, _, detail = str(malformed).partition(": ")
         return (
@@ -169,7 +180,7 @@ def _mismatch(value: object, kinds: Sequence[Type], *, is_text: bool) -> str:
     if isinstance(wanted, LiteralType):
         return "" if value in wanted.values else f"has to be {' or '.join(map(str, wanted.values))}"
     if is_text and isinstance(wanted, IntType) and isinstance(value, str) and _NUMBER.fullmatch(value):
-        value = int(value)
+        value = _whole(value)
     if isinstance(wanted, (AnyType, RawType)) or any(type(value) is _PYTHON.get(type(kind)) for kind in kinds):
         return _out_of_bounds(value, wanted)
     got = "a number that is too large" if value == math.inf else _GOT.get(type(value), "null")
