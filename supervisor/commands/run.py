@@ -201,7 +201,6 @@ class Run:
                 lambda found: found.Backups(plan, store, engine, self.channels, os.environ),
                 lasting=True,
             )
-        services |= self._placeholder(lazy)
         services["probes"] = lazy.service("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))
         services["health"] = lazy.service(
             "health", "supervisor.runtime.health_monitor", lambda found: found.HealthMonitor(store, log)
@@ -231,24 +230,10 @@ class Run:
         public = plan.app_address.port if plan.settings.expose == "public" and plan.app_address is not None else None
         return found.Exposure(self.engine, own, public, sidecar=plan.settings.tailnet.mode == "attach")
 
-    def _placeholder(self, lazy: LazyServices) -> Mapping[str, Service]:
-        """Return the service that responds on the app's own public port while the app is held, if there is one."""
-        store, resources, name = self.store, self.resources, "placeholder"
-        if not resources.placeholders:
-            return {}
-        return {
-            name: lazy.service(
-                name,
-                "supervisor.web.placeholder",
-                lambda found: found.Placeholder(store, resources.placeholders, resources.when_giving_way),
-            )
-        }
-
     def _server(self, found: Any) -> Any:
-        sockets, control = self.resources.sockets, self.resources.control
-        return found.Server(
-            self.plan, self.store, self.log, self.engine, self.channels, sockets, control, self.recorder
-        )
+        parts = self.plan, self.store, self.log, self.engine, self.channels
+        held = self.resources
+        return found.Server(*parts, held.sockets, held.control, self.recorder, held.placeholders, held.when_giving_way)
 
 
 def _log(plan: Plan) -> LogPipeline:

@@ -1,34 +1,24 @@
-"""Accepts connections, limits their number and the time for a request head, and answers health checks itself."""
+"""Limits the time and the size of request heads, and answers health checks itself."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-import select
-from itertools import islice
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
-from supervisor.system import descriptors
-from supervisor.system.descriptors import DESCRIPTORS
+from supervisor.web.acceptor import AT_ONCE, OpenConnection
 from supervisor.web.front import HEAD_END, MOST_HEAD_BYTES, answer_to, unavailable
-from supervisor.web.throttle import RepeatLimiter
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
-    from supervisor.logs.pipeline import LogPipeline
     from supervisor.system.peercred import Socket
+    from supervisor.web.acceptor import Connections
     from supervisor.web.front import Front
 
 HEAD_S = 10.0
-MOST_CONNECTIONS = 256
 # Longer than reverse proxies keep an idle connection for another request (Caddy 120 s, Traefik 90 s): if it were closed
 # just then, the client would get a 502.
 KEEP_ALIVE_S = 150.0
-# Per turn of the loop: connections accepted or closed, and health requests of one connection.
-_AT_ONCE = 16
 # Invalid in a head: it makes aiohttp refuse what it has received of one.
 _NO_HEAD = b"\0" + HEAD_END
 
@@ -56,95 +46,37 @@ class ConnectionHandler(Protocol):
     def resume_writing(self) -> None: ...  # noqa: D102
 
 
-class Connections:
-    """All open connections of one kind, the longest idle first; at most ``most`` of them are anonymous.
-
-    With ``check`` they are connections of the control socket; it returns why a peer is refused, or an empty text.
-    """
-
-    def __init__(self, front: Front, most: int, check: Callable[[Socket], str] | None = None) -> None:
-        self.check = check
-        self.most = most
-        self._front = front
-        self._anonymous: dict[Connection, None] = {}
-        self._known: dict[Connection, None] = {}
-
-    def __call__(self) -> Connection:
-        """Return the protocol for a new connection; called by the event loop."""
-        return Connection(self, self._front)
-
-    def __iter__(self) -> Iterator[Connection]:
-        """Iterate over all open connections."""
-        yield from (*self._anonymous, *self._known)
-
-    def opened(self, connection: Connection) -> None:
-        """Add a connection; above the limit, close the longest idle anonymous one."""
-        self._anonymous[connection] = None
-        self.make_room(len(self._anonymous) - self.most)
-
-    def make_room(self, count: int) -> int:
-        """Close anonymous connections, of which ``count`` have been idle the longest; return how many were closed.
-
-        One whose first input has just arrived stays: it may be a health check that waited to be accepted.
-        """
-        closed = [each for each in islice(self._anonymous, max(0, count)) if not each.has_first_input]
-        for connection in closed:
-            self.closed(connection)
-            connection.abort()
-        return len(closed)
-
-    def closed(self, connection: Connection) -> None:
-        """Remove a connection."""
-        self._anonymous.pop(connection, None)
-        self._known.pop(connection, None)
-
-    def active(self, connection: Connection) -> None:
-        """Move a connection to the end of the idle order: a request has arrived, or its response was sent."""
-        if connection in self._anonymous:
-            del self._anonymous[connection]
-            self._anonymous[connection] = None
-
-    def known(self, connection: Connection) -> None:
-        """Mark a connection as authenticated: it is no longer closed to make room."""
-        if connection in self._anonymous:
-            del self._anonymous[connection]
-            self._known[connection] = None
-
-
-class Connection(asyncio.Protocol):
+class Connection(OpenConnection):
     """A protocol between the transport and aiohttp's handler that limits the time and the size of request heads.
 
-    Plain health requests are answered here; the first other request creates the handler. ``has_ended`` is whether the
-    client has closed its sending side (it may still read); ``on_end`` is called when that happens.
+    Plain health requests are answered here; the first other request creates the handler. With ``check`` it is one of
+    the control socket; it returns why a peer is refused, or an empty text. ``has_ended`` is whether the client has
+    closed its sending side (it may still read); ``on_end`` is called when that happens.
     """
 
-    _transport: asyncio.Transport
-
-    def __init__(self, connections: Connections, front: Front) -> None:
+    def __init__(self, connections: Connections, front: Front, check: Callable[[Socket], str] | None = None) -> None:
+        super().__init__(connections)
         self.has_ended = False
         self.on_end: Callable[[], object] = lambda: None
-        self.over_control = connections.check is not None
+        self.over_control = check is not None
         self.refused = ""
-        self._connections = connections
+        self._check = check
         self._front = front
         self._handler: ConnectionHandler | None = None
         # Input not processed yet.
         self._input = bytearray()
-        self._limit: asyncio.TimerHandle | None = None
         self._in_request = False
         # The time limit of the first head starts with the connection, that of a later one with its first byte.
         self._is_kept = False
-        self._has_read = False
         self._is_writing_paused = False
         self._received = _HeadMeter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the time limit of the first head."""
-        self._transport = cast("asyncio.Transport", transport)
-        if self._connections.check is not None:
+        if self._check is not None:
             # Checked now, before the peer's pid can be reused.
-            self.refused = self._connections.check(transport.get_extra_info("socket"))
-        self._connections.opened(self)
+            self.refused = self._check(transport.get_extra_info("socket"))
+        super().connection_made(transport)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
@@ -161,7 +93,7 @@ class Connection(asyncio.Protocol):
 
     def _answer_health(self) -> None:
         """Answer the buffered health requests; the first other request attaches the handler."""
-        for _ in range(_AT_ONCE):
+        for _ in range(AT_ONCE):
             end = self._input.find(HEAD_END)
             if end < 0 or self._is_writing_paused or self._transport.is_closing():
                 break
@@ -199,9 +131,7 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.resume_reading()
             if self._limit is None:
-                self._limit = asyncio.get_running_loop().call_later(
-                    HEAD_S if self._input else KEEP_ALIVE_S, self._take_late_head
-                )
+                self._end_after(HEAD_S if self._input else KEEP_ALIVE_S, self._take_late_head)
 
     def _attach_handler(self, make_handler: Callable[[], ConnectionHandler] | None) -> None:
         """Attach a handler; None if it could not be loaded."""
@@ -248,8 +178,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Remove the connection, and pass the event on."""
-        self._stop_limit()
-        self._connections.closed(self)
+        super().connection_lost(exc)
         if self._handler is not None:
             self._handler.connection_lost(exc)
 
@@ -278,19 +207,6 @@ class Connection(asyncio.Protocol):
         self._connections.known(self)
 
     @property
-    def has_first_input(self) -> bool:
-        """Whether its first input has arrived, and will be read in the next turn of the loop."""
-        if self._has_read or self._transport.is_closing():
-            return False
-        try:
-            arrived = select.poll()
-            arrived.register(self._transport.get_extra_info("socket"), select.POLLIN)
-            return bool(arrived.poll(0))
-        except OSError:
-            # The kernel lacks memory for it.
-            return False
-
-    @property
     def unsent_bytes(self) -> int:
         """The size of the write buffer in bytes."""
         return self._transport.get_write_buffer_size()
@@ -307,17 +223,13 @@ class Connection(asyncio.Protocol):
         if self._received.goes_on(body_bytes) and self._limit is None:
             self._expect_head()
 
-    def close_unhandled(self) -> None:
-        """Close the connection if it has no handler."""
+    def stop(self) -> None:
+        """Close at the end of the run, unless a handler does."""
         if self._handler is None:
             self._transport.close()
 
-    def abort(self) -> None:
-        """Close at once."""
-        self._transport.abort()
-
     def _expect_head(self) -> None:
-        self._limit = asyncio.get_running_loop().call_later(HEAD_S, self._take_late_head)
+        self._end_after(HEAD_S, self._take_late_head)
 
     def _take_late_head(self) -> None:
         self._limit = None
@@ -326,11 +238,6 @@ class Connection(asyncio.Protocol):
             self._expect_head()
         else:
             self.abort()
-
-    def _stop_limit(self) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
 
 
 class _HeadMeter:
@@ -370,104 +277,3 @@ class _HeadMeter:
         self._beyond = None
         self._in_head = True
         return more
-
-
-_PAUSE_S = 0.02
-_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# Reserved for the rest of the process: pipes of children started later, files, tailscaled's socket, probes.
-_KEPT_FREE = 64
-_LEAST = 8
-
-
-class DescriptorShortage:
-    """Handles a shortage of file descriptors for all listeners."""
-
-    def __init__(self, log: LogPipeline, kinds: Sequence[Connections]) -> None:
-        self._log = log
-        self._kinds = kinds
-        self._repeated = RepeatLimiter(self._log_count)
-
-    def make_room(self) -> bool:
-        """Close idle connections, or use the reserve; return whether there is room from the next turn of the loop on.
-
-        Turns follow each other without a pause, so that health checks do not wait behind hundreds of idle connections.
-        """
-        self._repeated.add()
-        if sum(kind.make_room(_AT_ONCE) for kind in self._kinds):
-            # In the next turn, they are closed and the reserve is refilled before a connection is accepted.
-            asyncio.get_running_loop().call_soon(DESCRIPTORS.refill)
-            return True
-        return DESCRIPTORS.give_spare(_AT_ONCE // 4) > 0
-
-    def close(self) -> None:
-        """Log what was counted since the last record."""
-        self._repeated.close()
-
-    def _log_count(self, count: int) -> None:
-        self._log.record(
-            "warning",
-            "too few file descriptors",
-            limit=descriptors.limit(),
-            times=count,
-            what_to_do="idle connections are closed; raise the limit of open files (ulimit -n, docker run --ulimit)",
-        )
-
-
-class Acceptor:
-    """Accepts connections on one non-blocking listening socket until it is closed."""
-
-    def __init__(self, listener: socket.socket, connections: Connections, make_room: Callable[[], bool]) -> None:
-        self._listener = listener
-        self._connections = connections
-        self._make_room = make_room
-        self._loop = asyncio.get_running_loop()
-        self._pause: asyncio.TimerHandle | None = None
-        self._opening: set[asyncio.Task[None]] = set()
-        self._resume()
-
-    def close(self) -> None:
-        """Stop accepting connections."""
-        if self._pause is not None:
-            self._pause.cancel()
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
-
-    def _resume(self) -> None:
-        self._pause = None
-        try:
-            self._loop.add_reader(self._listener, self._take)
-        except OSError:
-            # The kernel lacks memory to watch it (epoll_ctl).
-            self._pause = self._loop.call_later(_PAUSE_S, self._resume)
-
-    def _take(self) -> None:
-        for _ in range(_AT_ONCE):
-            try:
-                # gVisor drops a connection that it has no descriptor for: one has to be free before it is asked.
-                os.close(os.dup(self._listener.fileno()))
-                connected, _ = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionError):
-                return
-            except OSError as error:
-                # Those being opened can be closed soon, if nothing else can.
-                if not (error.errno in _LACK and (self._make_room() or self._opening)):
-                    self._loop.remove_reader(self._listener)
-                    self._pause = self._loop.call_later(_PAUSE_S, self._resume)
-                return
-            opening = self._loop.create_task(self._begin(connected))
-            self._opening.add(opening)
-            opening.add_done_callback(self._opening.discard)
-
-    async def _begin(self, connected: socket.socket) -> None:
-        connected.setblocking(False)
-        try:
-            await self._loop.connect_accepted_socket(self._connections, connected)
-        except OSError:
-            # The client has disconnected, or epoll is out of resources.
-            connected.close()
-
-
-def connection_limits(most: int) -> tuple[int, int]:
-    """Return the limits of anonymous connections for the port and for the control socket, each at most ``most``."""
-    left = descriptors.left() - _KEPT_FREE
-    return max(_LEAST, min(most, left * 3 // 4)), max(_LEAST, min(most, left // 4))

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
-from supervisor.runtime.store import Watch
+from supervisor.web.acceptor import Connections, OpenConnection
+from supervisor.web.connections import HEAD_S
 from supervisor.web.error_codes import Code, RefusedError, encode_error
 from supervisor.web.front import HEAD_END, MOST_HEAD_BYTES, answer_to
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from supervisor.core.backup import BackupView
     from supervisor.runtime.store import SnapshotStore
+    from supervisor.web.acceptor import Acceptor
 
-HEAD_S = 10.0
 _LINGER_S = 2.0
 _MOST = 64
 # Closes with a reset, which leaves no TIME_WAIT: the app binds the port a moment later.
@@ -26,7 +28,10 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Placeholder:
-    """Serves ``sockets`` until the hold ends; the callback passed to ``when_released`` closes it at once."""
+    """The app's own port, on which ``sockets`` listen.
+
+    The callback passed to ``when_released`` releases it to the app at once.
+    """
 
     def __init__(
         self,
@@ -34,59 +39,70 @@ class Placeholder:
         sockets: Sequence[socket.socket],
         when_released: Callable[[Callable[[], None]], None],
     ) -> None:
+        self.sockets = sockets
+        self.is_released = False
         self._store = store
-        self._sockets = sockets
         self._when_released = when_released
-        self._open = 0
 
-    async def run(self) -> None:
-        """Serve until released or cancelled."""
-        servers: list[asyncio.Server] = []
+    def connections(self, most: int) -> Connections:
+        """Return the kind of connections that are to be accepted on the sockets, at most ``most``."""
+        return Connections(partial(HeldConnection, self), min(_MOST, most))
 
-        def close() -> None:
-            for server in servers:
-                server.close()
+    def close_at_release(self, acceptors: Sequence[Acceptor], connections: Connections) -> None:
+        """Close what is given once the port is released."""
+        self._when_released(partial(self._release, acceptors, connections))
 
-        self._when_released(close)
-        watch = Watch(self._store, lambda snapshot: not snapshot.backup.holds)
-        try:
-            for listener in self._sockets:
-                await self._listen(listener.dup(), servers)
-            await watch.until_true()
-        finally:
-            watch.close()
-            # After a failure too: one that went on listening would keep the port from the app.
-            close()
+    def _release(self, acceptors: Sequence[Acceptor], connections: Connections) -> None:
+        self.is_released = True
+        for acceptor in acceptors:
+            acceptor.close()
+        for connection in connections:
+            connection.abort()
 
-    async def _listen(self, copy: socket.socket, servers: list[asyncio.Server]) -> None:
-        try:
-            servers.append(await asyncio.start_server(self._serve, sock=copy, limit=MOST_HEAD_BYTES))
-        except OSError:
-            copy.close()
-            raise
+    def response(self) -> bytes:
+        """Return the response to any request."""
+        return unavailable(self._store.snapshot.backup)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
-        try:
-            if self._open <= _MOST:
-                await self._answer(reader, writer)
-        finally:
-            self._open -= 1
-            connection = writer.get_extra_info("socket")
-            with suppress(OSError):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            writer.transport.abort()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            async with asyncio.timeout(HEAD_S):
-                head = await reader.readuntil(HEAD_END)
-            writer.write(answer_to(head, unavailable(self._store.snapshot.backup)))
-            await writer.drain()
+class HeldConnection(OpenConnection):
+    """A connection to the app's port: any request gets the placeholder's response."""
+
+    def __init__(self, placeholder: Placeholder, connections: Connections) -> None:
+        super().__init__(connections)
+        self._placeholder = placeholder
+        self._input = bytearray()
+        self._is_answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the time limit of the head."""
+        super().connection_made(transport)
+        self._end_after(HEAD_S, self.abort)
+        if self._placeholder.is_released:
+            # It was accepted just before that.
+            self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer the first request; drop everything after its head."""
+        self._has_read = True
+        if self._is_answered:
+            return
+        self._input += data
+        if HEAD_END in self._input:
+            self._is_answered = True
+            self._transport.write(answer_to(self._input, self._placeholder.response()))
+            self._input.clear()
             # The side that closes first keeps the port in TIME_WAIT for a minute, so that is left to the client.
-            async with asyncio.timeout(_LINGER_S):
-                while await reader.read(MOST_HEAD_BYTES):
-                    pass
+            self._stop_limit()
+            self._end_after(_LINGER_S, self.abort)
+        elif len(self._input) > MOST_HEAD_BYTES:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once, with a reset."""
+        connection = self._transport.get_extra_info("socket")
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        super().abort()
 
 
 def unavailable(view: BackupView) -> bytes:

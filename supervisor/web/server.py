@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from contextlib import ExitStack, suppress
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,11 @@ import anyio
 from supervisor.backoff import Backoff, delay_s
 from supervisor.runtime.loop_latency import load_module, run_in_thread
 from supervisor.system.peercred import why_refused
-from supervisor.web.connections import MOST_CONNECTIONS, Acceptor, Connections, DescriptorShortage, connection_limits
+from supervisor.web.acceptor import MOST_CONNECTIONS, Acceptor, Connections, DescriptorShortage, connection_limits
+from supervisor.web.connections import Connection
 from supervisor.web.context import Context, OpenStreams, RequestMetrics
 from supervisor.web.front import Front
+from supervisor.web.placeholder import Placeholder
 from supervisor.web.sessions import Keyring, SignInCodes
 from supervisor.web.throttle import Throttle
 
@@ -44,7 +47,8 @@ _RETRY = Backoff(initial_s=1.0, max_s=60.0)
 class Server:
     """The HTTP server for all sockets. ``control`` is the control socket, if there is one.
 
-    ``recorder`` gets spans, if they are enabled. The API and the panel are imported at the first request for them.
+    ``held`` are those on the app's own port while the app is held; the callback passed to ``when_released`` releases
+    them. ``recorder`` gets spans, if they are enabled. API and panel are imported at the first request for them.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Server:
         sockets: Sequence[socket.socket],
         control: socket.socket | None,
         recorder: Recorder | None = None,
+        held: Sequence[socket.socket] = (),
+        when_released: Callable[[Callable[[], None]], None] = lambda _close: None,
     ) -> None:
         address = plan.listen._replace(port=sockets[0].getsockname()[1]) if sockets else plan.listen
         keyring = Keyring(plan.settings.token, log)
@@ -71,6 +77,7 @@ class Server:
         self._shortage = DescriptorShortage(log, self._kinds)
         self._sockets = sockets
         self._control = control
+        self._placeholder = Placeholder(store, held, when_released)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -85,8 +92,9 @@ class Server:
                 listener.close()
             with anyio.CancelScope(shield=True):
                 await self.close()
-                for connection in (*self._kinds[0], *self._kinds[1]):
-                    connection.close_unhandled()
+                for kind in self._kinds:
+                    for connection in kind:
+                        connection.stop()
                 await self._api.close()
 
     async def close(self) -> None:
@@ -100,16 +108,20 @@ class Server:
     def _listen(self) -> list[Acceptor]:
         front = Front(self._context, self._api.when_loaded)
         most, most_over_control = connection_limits(MOST_CONNECTIONS)
-        public = Connections(front, most)
-        control = Connections(front, most_over_control, why_refused)
-        self._kinds[:] = public, control
+        public = Connections(partial(Connection, front=front), most)
+        control = Connections(partial(Connection, front=front, check=why_refused), most_over_control)
+        held = self._placeholder.connections(most)
+        self._kinds[:] = public, control, held
         wanted = [(public, listener) for listener in self._sockets]
         wanted += [(control, self._control)] if self._control is not None else []
+        wanted += [(held, listener) for listener in self._placeholder.sockets]
         with ExitStack() as undone:
             # All are duplicated before any accepts: listeners of a failed start would run beside the next ones.
             copies = [(kind, undone.enter_context(listener.dup())) for kind, listener in wanted]
             undone.pop_all()
-        return [Acceptor(copy, kind, self._shortage.make_room) for kind, copy in copies]
+        acceptors = [Acceptor(copy, kind, self._shortage.make_room) for kind, copy in copies]
+        self._placeholder.close_at_release([each for each in acceptors if each.connections is held], held)
+        return acceptors
 
 
 class ApiLoader:

@@ -109,7 +109,7 @@ DEFECTS = {
     "a line passed on before its end": Defect(
         "logs/lines.py", '        end = data.rfind(b"\\n") + 1\n', "        end = len(data)\n"
     ),
-    "connections without a limit": Defect("web/connections.py", "MOST_CONNECTIONS = 256", "MOST_CONNECTIONS = 100_000"),
+    "connections without a limit": Defect("web/acceptor.py", "MOST_CONNECTIONS = 256", "MOST_CONNECTIONS = 100_000"),
 }
 
 

@@ -119,7 +119,6 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "libc.prctl": ("prctl",),
     "asyncio.open_connection": ("socket", "connect"),
     "asyncio.open_unix_connection": ("socket", "connect"),
-    "asyncio.start_server": ("epoll_ctl",),
     "sqlite3.connect": ("openat",),
 }
 # At these places the call never fails with that error: a pipe has no EIO (pipe(7)).

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.client.calling import PROGRAM
+from tests.backup.world import World
+from tests.client.calling import PROGRAM, call
 from tests.process.running import Run, running
 from tests.support.crowded import Stopwatch
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def port_of(run: Run) -> int:
 
 
 def health(port: int) -> int:
-    """Return the status of the supervisor's /healthz; 0 if no answer arrives in time."""
+    """Return the status of /healthz on a port; 0 if no answer arrives in time."""
     try:
         with socket.create_connection(("127.0.0.1", port), 20) as client:
             client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
@@ -103,6 +105,22 @@ def test_many_connections_do_no_harm(files: int, connections: int) -> None:
         assert not [record for record in run.records if "internal error" in str(record) or "raceback" in str(record)]
         assert not [record for record in run.records if record["message"] == "cannot start"]
         assert "Traceback" not in run.stderr
+
+
+def test_many_connections_to_the_port_of_a_held_app_do_no_harm() -> None:
+    """It is one more port of the supervisor's: both answer, the operator too, and one line a minute tells the lack."""
+    app_port = free_port("127.0.0.1")
+    unreachable = World("s3:http://127.0.0.1:1/bucket", prefix=limited("-n 128"))
+    public = {"SUPERVISOR_EXPOSE": "public", "PORT": str(app_port), "SUPERVISOR_PORT": "0"}
+    with unreachable.running(*SLEEP, **public) as run:
+        port = port_of(run)
+        with idle(app_port, 250), idle(port, 50):
+            for _ in range(3):
+                assert (health(port), health(app_port)) == (200, 503)
+                assert call(run.run_dir, "status").code in {0, 1}
+        assert run.stop() == 0
+        assert len(run.all("too few file descriptors")) == 1
+        assert not [record for record in run.records if "internal error" in str(record) or "raceback" in str(record)]
 
 
 def test_a_limit_that_is_lowered_meanwhile_stops_nothing() -> None:

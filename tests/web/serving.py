@@ -23,7 +23,7 @@ from tests.config.machine import plan
 from tests.support.waiting import DEADLINE_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from supervisor.core.process import ProcessSpec
 
@@ -34,7 +34,10 @@ JSON = "Content-Type: application/json\r\n"
 
 
 class Served(NamedTuple):
-    """A running server. ``log_path`` is the file that receives the merged log."""
+    """A running server. ``log_path`` is the file that receives the merged log.
+
+    ``app_port`` is the app's own, on which it answers too until ``release`` is called.
+    """
 
     store: SnapshotStore
     log: LogPipeline
@@ -44,6 +47,13 @@ class Served(NamedTuple):
     control: str
     log_path: str
     server: Server
+    app_port: int
+    releasing: list[Callable[[], None]]
+
+    def release(self) -> None:
+        """Release the app's port, as when the app is started."""
+        for close in self.releasing:
+            close()
 
     async def ask(self, method: str, path: str, head: str = "", body: bytes = b"", host: str = "x") -> Answer:
         """Send one request and return the answer."""
@@ -139,18 +149,21 @@ async def serving(
         )
         log.start(asyncio.get_running_loop())
         engine, channels = Engine(specs, store, log, Reaper(), ()), Channels()
-        listener = socket.create_server(("127.0.0.1", 0))
-        listener.setblocking(False)
+        listener, held = _listener(), _listener()
+        releasing = [held.close]
         control = socket.socket(socket.AF_UNIX)
         control.bind(f"{folder}/control.sock")
         control.listen()
         control.setblocking(False)
         settings = {"SUPERVISOR_TOKEN": TOKEN, **(environ or {})}
         resolved = plan({name: text for name, text in settings.items() if text})
-        server = Server(resolved, store, log, engine, channels, [listener], control)
+        more = {"held": [held], "when_released": releasing.append}
+        server = Server(resolved, store, log, engine, channels, [listener], control, **more)
         task = asyncio.get_running_loop().create_task(server.run())
         port = listener.getsockname()[1]
-        served = Served(store, log, engine, channels, port, f"{folder}/control.sock", f"{folder}/log", server)
+        paths = f"{folder}/control.sock", f"{folder}/log"
+        app_port = held.getsockname()[1]
+        served = Served(store, log, engine, channels, port, *paths, server, app_port, releasing)
         try:
             await served.ask("GET", "/healthz")
             yield served
@@ -160,9 +173,15 @@ async def serving(
                 await task
             _end_children(engine)
             log.close()
-            listener.close()
-            control.close()
+            for each in (listener, held, control):
+                each.close()
             os.close(out_fd)
+
+
+def _listener() -> socket.socket:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    return listener
 
 
 def _end_children(engine: Engine) -> None:
