@@ -29,6 +29,8 @@ class Connections:
 
     def __init__(self, make: Callable[[Connections], OpenConnection], most: int) -> None:
         self.most = most
+        # Accepted, but not yet in the hands of a protocol.
+        self.opening: set[asyncio.Task[None]] = set()
         self._make = make
         self._anonymous: dict[OpenConnection, None] = {}
         self._known: dict[OpenConnection, None] = {}
@@ -41,6 +43,11 @@ class Connections:
         """Iterate over all open connections."""
         yield from (*self._anonymous, *self._known)
 
+    @property
+    def has_anonymous(self) -> bool:
+        """Whether there are anonymous connections, which make room before others do."""
+        return bool(self._anonymous or self.opening)
+
     def opened(self, connection: OpenConnection) -> None:
         """Add a connection; above the limit, close the longest idle anonymous one."""
         self._anonymous[connection] = None
@@ -51,11 +58,22 @@ class Connections:
 
         One whose first input has just arrived stays: it may be a health check that waited to be accepted.
         """
-        closed = [each for each in islice(self._anonymous, max(0, count)) if not each.has_first_input]
-        for connection in closed:
+        return self._close(
+            [each for each in islice(self._anonymous, max(0, count)) if not each.has_first_input],
+        )
+
+    def close_known(self, count: int, *, busy: bool) -> int:
+        """Close up to ``count`` authenticated connections that have been idle the longest; return how many were closed.
+
+        With ``busy`` those whose requests are being answered are closed too, such as event streams.
+        """
+        return self._close(list(islice((each for each in self._known if busy or each.is_idle), count)))
+
+    def _close(self, connections: list[OpenConnection]) -> int:
+        for connection in connections:
             self.closed(connection)
             connection.abort()
-        return len(closed)
+        return len(connections)
 
     def closed(self, connection: OpenConnection) -> None:
         """Remove a connection."""
@@ -64,12 +82,13 @@ class Connections:
 
     def active(self, connection: OpenConnection) -> None:
         """Move a connection to the end of the idle order: a request has arrived, or its response was sent."""
-        if connection in self._anonymous:
-            del self._anonymous[connection]
-            self._anonymous[connection] = None
+        for kind in (self._anonymous, self._known):
+            if connection in kind:
+                del kind[connection]
+                kind[connection] = None
 
     def known(self, connection: OpenConnection) -> None:
-        """Mark a connection as authenticated: it is no longer closed to make room."""
+        """Mark a connection as authenticated: it makes room only for want of descriptors, and after all others."""
         if connection in self._anonymous:
             del self._anonymous[connection]
             self._known[connection] = None
@@ -108,6 +127,11 @@ class OpenConnection(asyncio.Protocol):
             # The kernel lacks memory for it.
             return False
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is waiting or being answered."""
+        return True
+
     def abort(self) -> None:
         """Close at once."""
         self._transport.abort()
@@ -143,14 +167,24 @@ class DescriptorShortage:
     def make_room(self) -> bool:
         """Close idle connections, or use the reserve; return whether there is room from the next turn of the loop on.
 
-        Turns follow each other without a pause, so that health checks do not wait behind hundreds of idle connections.
+        If neither helps, those that are authenticated and busy are closed: their streams can be resumed. Turns follow
+        each other without a pause, so that health checks do not wait behind hundreds of idle connections.
         """
         self._repeated.add()
-        if sum(kind.make_room(AT_ONCE) for kind in self._kinds):
-            # In the next turn, they are closed and the reserve is refilled before a connection is accepted.
-            asyncio.get_running_loop().call_soon(DESCRIPTORS.refill)
+        closed = sum(kind.make_room(AT_ONCE) for kind in self._kinds) or self._close_known(busy=False)
+        if not closed and DESCRIPTORS.give_spare(AT_ONCE // 4):
             return True
-        return DESCRIPTORS.give_spare(AT_ONCE // 4) > 0
+        if not (closed or self._close_known(busy=True)):
+            return False
+        # In the next turn, they are closed and the reserve is refilled before a connection is accepted.
+        asyncio.get_running_loop().call_soon(DESCRIPTORS.refill)
+        return True
+
+    def _close_known(self, *, busy: bool) -> int:
+        """Close authenticated connections, unless anonymous ones are left, which can be closed soon."""
+        if any(kind.has_anonymous for kind in self._kinds):
+            return 0
+        return sum(kind.close_known(AT_ONCE // 4, busy=busy) for kind in self._kinds)
 
     def close(self) -> None:
         """Log what was counted since the last record."""
@@ -175,7 +209,6 @@ class Acceptor:
         self._make_room = make_room
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
-        self._opening: set[asyncio.Task[None]] = set()
         self._resume()
 
     def close(self) -> None:
@@ -205,13 +238,13 @@ class Acceptor:
                 return
             except OSError as error:
                 # Those being opened can be closed soon, if nothing else can.
-                if not (error.errno in _LACK and (self._make_room() or self._opening)):
+                if not (error.errno in _LACK and (self._make_room() or self.connections.opening)):
                     self._loop.remove_reader(self._listener)
                     self._pause = self._loop.call_later(_PAUSE_S, self._resume)
                 return
             opening = self._loop.create_task(self._begin(connected))
-            self._opening.add(opening)
-            opening.add_done_callback(self._opening.discard)
+            self.connections.opening.add(opening)
+            opening.add_done_callback(self.connections.opening.discard)
 
     async def _begin(self, connected: socket.socket) -> None:
         connected.setblocking(False)

@@ -207,6 +207,11 @@ class Connection(OpenConnection):
         self._connections.known(self)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no request is waiting or being answered."""
+        return not self._in_request and not self.unsent_bytes and (self._handler is None or self._handler.is_idle)
+
+    @property
     def unsent_bytes(self) -> int:
         """The size of the write buffer in bytes."""
         return self._transport.get_write_buffer_size()

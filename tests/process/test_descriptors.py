@@ -107,6 +107,28 @@ def test_many_connections_do_no_harm(files: int, connections: int) -> None:
         assert "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize("path", ["/api/processes", "/api/events"])
+def test_who_is_signed_in_does_not_starve_health(path: str) -> None:
+    """Idle ones and event streams are closed when nothing else can be: health, operator and new clients go on."""
+    token = "an-admin-token-of-good-length"
+    asked = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    files, count = (48, 30) if path == "/api/events" else (256, 300)
+    with running(*SLEEP, prefix=limited(f"-n {files}"), env={"SUPERVISOR_TOKEN": token}) as run:
+        port = port_of(run)
+        with contextlib.ExitStack() as stack:
+            for _ in range(count):
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", port), 20))
+                client.sendall(asked)
+                assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+            for _ in range(3):
+                assert health(port) == 200
+                assert call(run.run_dir, "status").code == 0
+                restart(run)
+        assert run.stop() == 0
+        assert len(run.all("too few file descriptors")) == 1
+        assert not [record for record in run.records if "internal error" in str(record) or "raceback" in str(record)]
+
+
 def test_many_connections_to_the_port_of_a_held_app_do_no_harm() -> None:
     """It is one more port of the supervisor's: both answer, the operator too, and one line a minute tells the lack."""
     app_port = free_port("127.0.0.1")
