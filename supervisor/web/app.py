@@ -20,7 +20,7 @@ from supervisor.telemetry.spans import Parent, Span
 from supervisor.web.auth import CALLER, READING, authorize, connection_of
 from supervisor.web.connections import KEEP_ALIVE_S
 from supervisor.web.error_codes import HEADERS, SESSION_ENDED, Code, RefusedError, encode_error
-from supervisor.web.front import MOST_HEAD_BYTES
+from supervisor.web.front import MOST_FIELDS, MOST_HEAD_BYTES
 from supervisor.web.requests import Empty, parse_query
 from supervisor.web.routes import ROUTES
 
@@ -58,7 +58,10 @@ _OPTIONS: dict[str, Any] = {
     "auto_decompress": False,
     "max_line_size": MOST_HEAD_BYTES,
     "max_field_size": MOST_HEAD_BYTES,
+    "max_headers": MOST_FIELDS,
 }
+# It has no exception of its own.
+_TOO_MANY_FIELDS = "Too many headers"
 # Refusals by aiohttp itself.
 _BY_STATUS = {
     code.status: code
@@ -131,13 +134,14 @@ class Api:
     async def _limit(self, request: web.Request, handler: RouteHandler) -> web.StreamResponse:
         """Apply the limits of time and size."""
         connection = connection_of(request)
-        connection.request_started()
+        in_chunks = "Transfer-Encoding" in request.headers
+        connection.request_started(in_chunks=in_chunks)
         try:
             if request.body_exists:
                 await _read_in_time(request, connection)
             return await handler(request)
         finally:
-            connection.request_finished(None if "Transfer-Encoding" in request.headers else request.content_length or 0)
+            connection.request_finished(None if in_chunks else request.content_length or 0)
 
     async def _begin_answer(self, request: web.Request, response: web.StreamResponse) -> None:
         """Count a response and complete its headers; called for every response when it is about to begin."""
@@ -211,7 +215,7 @@ class Handler(RequestHandler):
     ) -> web.StreamResponse:
         """Return the response to a request that could not be parsed."""
         super().handle_error(request, status, exc, message)
-        is_large = self.too_large or isinstance(exc, LineTooLong)
+        is_large = self.too_large or isinstance(exc, LineTooLong) or _TOO_MANY_FIELDS in str(exc)
         answer = error_response(RefusedError(Code.HEAD_TOO_LARGE) if is_large else refusal_of_status(status))
         answer.force_close()
         add_default_headers(answer)

@@ -19,6 +19,8 @@ HEAD_S = 10.0
 # Longer than reverse proxies keep an idle connection for another request (Caddy 120 s, Traefik 90 s): if it were closed
 # just then, the client would get a 502.
 KEEP_ALIVE_S = 150.0
+# With its framing and trailers, which aiohttp does not limit; a body of 64 KiB in chunks of one byte has 384 KiB.
+_MOST_CHUNKED_BYTES = 512 * 1024
 # Invalid in a head: it makes aiohttp refuse what it has received of one.
 _NO_HEAD = b"\0" + HEAD_END
 
@@ -66,6 +68,7 @@ class Connection(OpenConnection):
         # Input not processed yet.
         self._input = bytearray()
         self._in_request = False
+        self._in_chunks = False
         # The time limit of the first head starts with the connection, that of a later one with its first byte.
         self._is_kept = False
         self._is_writing_paused = False
@@ -161,6 +164,9 @@ class Connection(OpenConnection):
         if self._received.take(data) > MOST_HEAD_BYTES:
             handler.too_large = True
             data = _NO_HEAD
+        elif self._in_chunks and self._received.beyond_bytes > _MOST_CHUNKED_BYTES:
+            self.abort()
+            return
         handler.data_received(data)
 
     def eof_received(self) -> bool:
@@ -196,9 +202,10 @@ class Connection(OpenConnection):
         else:
             asyncio.get_running_loop().call_soon(self._answer_more)
 
-    def request_started(self) -> None:
-        """Stop the time limit: a head is complete and its request is being handled."""
+    def request_started(self, *, in_chunks: bool) -> None:
+        """Stop the time limit: a head is complete and its request, whose body may be chunked, is being handled."""
         self._in_request = True
+        self._in_chunks = in_chunks
         self._stop_limit()
         self._connections.active(self)
 
@@ -223,7 +230,7 @@ class Connection(OpenConnection):
 
     def request_finished(self, body_bytes: int | None) -> None:
         """Expect the next head: the response was sent. ``body_bytes`` is the request's body; None if chunked."""
-        self._in_request = False
+        self._in_request = self._in_chunks = False
         self._connections.active(self)
         if self._received.goes_on(body_bytes) and self._limit is None:
             self._expect_head()
@@ -273,6 +280,11 @@ class _HeadMeter:
             self._beyond += len(data)
         self._last = (self._last + data[-len(HEAD_END) :])[-len(HEAD_END) :]
         return head_bytes
+
+    @property
+    def beyond_bytes(self) -> int:
+        """The number of bytes since the last complete head."""
+        return self._beyond or 0
 
     def goes_on(self, body_bytes: int | None) -> bool:
         """Return whether more input than the finished request was received, and restart the count."""

@@ -50,7 +50,10 @@ class Code(Enum):
     EXPECTATION_FAILED = (417, "this expectation is not supported; omit the header Expect")
     TOO_MANY_ATTEMPTS = (429, "too many wrong credentials; the right one is accepted at any time")
     CODE_PRINTED_ALREADY = (429, "a code was printed less than a minute ago; look for it in the container's log")
-    HEAD_TOO_LARGE = (431, "the request's head is larger than 32 KiB; send fewer or shorter headers and cookies")
+    HEAD_TOO_LARGE = (
+        431,
+        "the request's head has more than 32 KiB or 512 headers; send fewer or shorter headers and cookies",
+    )
     INTERNAL_ERROR = (500, "the supervisor failed to handle the request; its log has the details")
     NOT_STARTED = (503, "the app is not started yet; try again in a moment")
     TOO_MANY_STREAMS = (503, "too many event streams are open; close one of them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from typing import Any
@@ -311,6 +312,40 @@ async def test_a_head_may_be_large_but_not_without_end() -> None:
                     answer = Answer.of(await asyncio.wait_for(reader.read(), DEADLINE_S))
                     writer.close()
                     assert answer.refusal == (431, "HEAD_TOO_LARGE")
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/api/logs", "/metrics"])
+@pytest.mark.parametrize("name", ["X-%d", "Cookie"])
+async def test_a_head_may_have_many_fields_but_not_without_end(path: str, name: str) -> None:
+    """The limit is 512 on each path, in different headers or in one; more is refused as a head of too many bytes is."""
+    async with serving() as served:
+        for count, status in ((200, 200), (510, 200), (513, 431), (3000, 431)):
+            text = "y" * min(50, 30_000 // count - 12)
+            head = "".join(f"{name % number if '%' in name else name}: {text}\r\n" for number in range(count))
+            for credentials in (BEARER, "") if path in {"/", "/health"} else (BEARER,):
+                total = head.removeprefix(head[: head.index("\r\n") + 2] if credentials else "")
+                answer = await served.ask("GET", path, credentials + total)
+                assert answer.status == status, (count, credentials)
+                assert status == 200 or answer.refusal == (431, "HEAD_TOO_LARGE")
+
+
+async def test_what_follows_a_body_in_chunks_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trailers take memory as long as their end is missing; a body in tiny chunks is accepted."""
+    monkeypatch.setattr("supervisor.web.app.BODY_S", 3600.0)
+    async with serving() as served:
+        tiny = b"".join(b"1\r\n%c\r\n" % each for each in b'{"token": "' + b"x" * 60_000 + b'"}')
+        reader, writer = await served.connect()
+        writer.write(IN_CHUNKS[:-12] + tiny + b"0\r\n\r\n")
+        assert b" 401 " in await asyncio.wait_for(reader.readline(), DEADLINE_S)
+        writer.close()
+        reader, writer = await served.connect()
+        writer.write(IN_CHUNKS[:-2])
+        with contextlib.suppress(ConnectionError):
+            for number in range(100):
+                writer.write(b"T-%d: " % number + b"y" * 30_000 + b"\r\n")
+                await writer.drain()
+        assert await closed(reader)
+        writer.close()
 
 
 @pytest.mark.parametrize("over", ["the port", "the control socket"])
