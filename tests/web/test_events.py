@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from supervisor.config.parsers import SecretSource
 from supervisor.core.process import State
 from supervisor.core.snapshot import TailnetView
 from supervisor.web import context, events, schemas
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from supervisor.secret import Secret
     from tests.web.serving import Served
 
 
@@ -394,6 +396,36 @@ async def test_a_session_that_ends_by_itself_is_seen(way: str, tmp_path: Path, m
                 say(served, 1, 1)
                 event = await stream.next()
             assert (event.kind, event.data["code"]) == ("end", "NOT_SIGNED_IN")
+
+
+@pytest.mark.parametrize(("oldest_s", "is_read"), [(3600.0, False), (0.0, True)])
+async def test_busy_streams_read_the_token_only_when_it_is_old(
+    oldest_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_read: bool
+) -> None:
+    """Otherwise each would read the file up to ten times a second."""
+    monkeypatch.setattr(events, "TOKEN_S", oldest_s)
+    reads: list[str] = []
+
+    def read(source: SecretSource, really: Callable[[SecretSource], Secret] = SecretSource.read) -> Secret:
+        reads.append(source.name)
+        return really(source)
+
+    monkeypatch.setattr(SecretSource, "read", read)
+    (tmp_path / "token").write_text(TOKEN)
+    async with (
+        serving(environ={"SUPERVISOR_TOKEN": f"file:{tmp_path}/token"}) as served,
+        following(served) as first,
+        following(served) as second,
+    ):
+        for stream in (first, second):
+            await stream.until("state")
+        before = len(reads)
+        for number in range(5):
+            say(served, number, number)
+            for stream in (first, second):
+                await stream.lines(1)
+        assert before
+        assert (len(reads) > before) is is_read
 
 
 async def test_a_stream_goes_on_where_the_client_sends_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
