@@ -13,7 +13,7 @@ from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.runtime import loop_latency
 from supervisor.secret import Secret
-from supervisor.web.connections import DescriptorShortage
+from supervisor.web.acceptor import DescriptorShortage
 from supervisor.web.sessions import CODE_S, SESSION_S, Grant, Keyring
 from supervisor.web.throttle import Throttle, source_of
 from tests.logs.rig import until
