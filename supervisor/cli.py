@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from supervisor.arguments import PROGRAM, Command, Option, help_text, parse_arguments
+from supervisor.characters import printable
 from supervisor.errors import (
     EX_SOFTWARE,
     EX_USAGE,
@@ -18,7 +19,6 @@ from supervisor.errors import (
     OutputError,
     SupervisorError,
     UsageError,
-    printable,
     remedy_for_resources,
 )
 from supervisor.system import stdio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from supervisor.characters import printable
 from supervisor.secret import REDACTED
 
 if TYPE_CHECKING:
@@ -143,12 +144,3 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     found = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {found[0]}?)" if found else ""
-
-
-def printable(text: str) -> str:
-    """Return text without control characters and newlines; tabs stay."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() or character == "\t" else ascii(character)[1:-1] for character in text
-    )

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from supervisor import __version__
+from supervisor.characters import printable
 from supervisor.commands.resources import CONTROL_SOCKET
 from supervisor.config.plan import LONGEST_SOCKET_PATH
-from supervisor.errors import SupervisorError, connection_error, printable, remedy_for_resources
+from supervisor.errors import SupervisorError, connection_error, remedy_for_resources
 from supervisor.system.peercred import why_not_trusted
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from supervisor.characters import printable
 from supervisor.client.control import NoSupervisorError, NotPermittedError, SkewError
 from supervisor.client.render import BAD, BOLD, DOUBTFUL, FAINT, GOOD, Cell, entry
 from supervisor.doctor.finding import GROUPS, OK, PROBLEM, DoctorBody
 from supervisor.doctor.report import examine_alone
-from supervisor.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,12 +6,13 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from supervisor.characters import printable
 from supervisor.commands.version import tailscaled_version
 from supervisor.config.build import resolve
 from supervisor.config.plan import TAILSCALED, Address
 from supervisor.config.settings import SETTINGS
 from supervisor.core.process import HttpProbe
-from supervisor.errors import EX_CONFIG, ConfigError, printable
+from supervisor.errors import EX_CONFIG, ConfigError
 from supervisor.logs.redact import Redactor
 from supervisor.secret import REDACTED
 from supervisor.system import spawn

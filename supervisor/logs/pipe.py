@@ -6,7 +6,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from supervisor.logs.characters import is_utf8
+from supervisor.characters import is_utf8
 from supervisor.logs.lines import TAILSCALED, LineSplitter
 
 if TYPE_CHECKING:

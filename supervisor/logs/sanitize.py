@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from supervisor.logs.characters import ASCII, TEXT, is_clean, is_utf8, unseen
+from supervisor.characters import ASCII, TEXT, is_clean, is_utf8, unseen
 from supervisor.logs.lines import LONGEST_BYTES, all_within, wrapped
 
 ESC = b"\x1b"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from supervisor.errors import printable
+from supervisor.characters import printable
 from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:

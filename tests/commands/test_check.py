@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.commands.check import check
 from supervisor.tailnet.versions import TESTED
+from tests.logs.ignorable import IGNORABLE, SELECTORS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +61,7 @@ def test_a_program_is_shown_as_the_file_it_stands_for() -> None:
 
 def test_nothing_from_outside_reaches_the_terminal_raw(tmp_path: Path) -> None:
     """Escape sequences, line ends and invisible characters in a command, path or variable are made visible."""
-    odd = "\x1b[2J\nproblem: none\u202e\u200b"
+    odd = "\x1b[2J\nproblem: none\u202e\u200b\u034f\u115f\u3164\ufff0\U000e0100"
     folder = tmp_path / f"run{odd}"
     plans = (
         {"SUPERVISOR_APP_COMMAND": f"sh -c 'echo {odd}'", f"NAME{odd}": "x", "HOME": "/root"},
@@ -73,6 +74,7 @@ def test_nothing_from_outside_reaches_the_terminal_raw(tmp_path: Path) -> None:
         text = out.getvalue() + err.getvalue()
         assert "\\x1b[2J" in text
         assert all(character == "\n" or character.isprintable() for character in text)
+        assert (IGNORABLE - SELECTORS).isdisjoint(map(ord, text))
         assert "\nproblem: none" not in text
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.characters import is_clean
 from supervisor.logs import json_record
-from supervisor.logs.characters import is_clean
 from supervisor.logs.format import LONGEST_RECORD_BYTES, shortened
 from supervisor.logs.json_format import JsonFormat
 from supervisor.logs.lines import Source

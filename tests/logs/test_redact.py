@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from supervisor.logs.lines import LineSplitter
 from supervisor.logs.redact import MASK, MOST_SHORT_LIVED, Redactor
+from tests.logs.ignorable import IGNORABLE
 from tests.logs.rig import Rig
 
 if TYPE_CHECKING:
@@ -214,7 +215,17 @@ def test_setup_code(line: str, expected: str | None) -> None:
     assert redactor.mask_setup_code(line.encode()).decode() == (expected or line)
 
 
-HIDING = ["\x1b[K", "\x9b31m", "\x1b[01;31m\x1b[K", "\x1b]0;t\x07", "\x1b(B", "\b", "\u200b", "\u202e", "\U000e0041"]
+# Each kind of sequence in ECMA-48 and ECMA-35: control sequences, strings (with BEL as xterm's end of one), and others.
+SEQUENCES = [
+    *("\x1b[K", "\x9b31m", "\x1b[01;31m\x1b[K", "\x1b(B", "\x1b$(C", "\x1b#8"),
+    *("\x1b7", "\x1b=", "\x1bc", "\x1bM", "\x1b~"),
+    *(
+        f"{begin}0;t{end}"
+        for begin in ("\x1bP", "\x1bX", "\x1b]", "\x1b^", "\x1b_", *"\x90\x98\x9d\x9e\x9f")
+        for end in ("\x1b\\", "\x9c", "\x07")
+    ),
+]
+HIDING = [*SEQUENCES, "\b", "\x85", "\u200b", "\u202e", "\ufe0e", "\ufff0", "\U000e0041"]
 SPELLINGS = [
     lambda character: character,
     lambda character: f"\\u{ord(character):04X}",
@@ -246,6 +257,14 @@ def test_a_secret_spelled_by_escapes_or_split_by_what_nobody_sees_is_masked(
     assert len(masked) <= len(begin + MASK + end) + len(ways[len(secret) - 1][1].encode())
 
 
+def test_no_character_that_nobody_sees_hides_a_secret() -> None:
+    """Whichever character or sequence splits a secret, it is masked."""
+    redactor = Redactor(["hunter2secretvalue99"])
+    codes = {*range(0x20), *range(0x7F, 0xA0), *IGNORABLE, 0x2028, 0x2029, *range(0xFFF9, 0xFFFC)}
+    for hiding in {*map(chr, codes), *SEQUENCES} - {"\n", "\t"}:
+        assert redactor.mask_text(f"a hunter2s{hiding}ecretvalue99 b") == "a [redacted] b", repr(hiding)
+
+
 @pytest.mark.parametrize("format_", ["pretty", "json"])
 async def test_no_format_shows_a_hidden_secret(format_: str) -> None:
     """Secrets split by `grep --color`, as JSON escapes, in capital hex, or in an app's object are masked everywhere."""
@@ -263,3 +282,15 @@ async def test_no_format_shows_a_hidden_secret(format_: str) -> None:
     assert out.count("[redacted]") == 6
     assert sum(line.count("[redacted]") for line in told) == 6
     assert not any(part in text for text in (out, *told) for part in ("4711", "eheim"))
+
+
+@pytest.mark.parametrize("hiding", HIDING, ids=ascii)
+@pytest.mark.parametrize("format_", ["pretty", "json"])
+async def test_a_hidden_secret_is_masked_in_a_line_by_itself(format_: str, hiding: str) -> None:
+    """Without other lines, for which it would be looked at closely anyway."""
+    rig = Rig(format=format_, secrets=["geheim/4711"])
+    await rig.say(f"a geheim{hiding}/4711 b\n".encode())
+    out = rig.end().decode()
+    (line,) = [line.message for line in rig.log.history.read().lines if line.process == "moltis"]
+    assert line == "a [redacted] b"
+    assert "a [redacted] b" in out

@@ -9,16 +9,12 @@ import sys
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from supervisor.logs.characters import is_clean
+from supervisor.characters import is_clean, printable
 from supervisor.logs.sanitize import sanitize, sanitize_json, without_colors
+from tests.logs.ignorable import IGNORABLE, SELECTORS
 from tests.logs.rig import Rig, said
 
-# Unicode's Default_Ignorable_Code_Point except emoji's variation selectors (DerivedCoreProperties.txt), and its
-# separators and annotations.
-UNSEEN = (
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff\u2028\u2029\ufff9-\ufffb"
-)
+UNSEEN = "".join(map(chr, IGNORABLE - SELECTORS)) + "\u2028\u2029\ufff9\ufffa\ufffb"
 DANGEROUS = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{UNSEEN}]")
 ONES = st.deferred(lambda: st.sampled_from(DANGEROUS.findall("".join(map(chr, range(sys.maxunicode + 1))))))
 LINES = st.lists(
@@ -114,6 +110,16 @@ async def test_a_line_that_grows_is_cut_again() -> None:
         out = await said(b"\x00" * 15_000 + b"\n", **options)
         assert all(len(line) <= 16 * 1024 for line in out.split(b"\n"))
         assert options or out.count(b"0") == 30_000
+
+
+def test_commands_show_the_same_characters_as_the_log() -> None:
+    """What the log escapes, the commands escape too; both leave emoji alone."""
+    every = map(chr, (*range(0xD800), *range(0xE000, sys.maxunicode + 1)))
+    raw = {character for character in every if DANGEROUS.match(character) and printable(character) == character}
+    assert not raw
+    assert (
+        printable("\N{WARNING SIGN}\ufe0f caf\N{LATIN SMALL LETTER E WITH ACUTE}\t") == "\N{WARNING SIGN}\ufe0f café\t"
+    )
 
 
 def test_a_json_object_keeps_its_value_where_unseen_characters_become_escapes() -> None:
