@@ -11,6 +11,7 @@ import anyio
 
 from supervisor.backup.messages import Message, message_of
 from supervisor.backup.words import NO_REPOSITORY, SILENT, explain
+from supervisor.logs.received import received, received_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ _RETRIES = "returned error, retrying after"
 # Other messages, such as those of later versions, must not replace a summary.
 _SUMMARIES = frozenset({"summary", "version", "changed"})
 _MOST_WORDS = 100
+_MOST_CHARACTERS = 2000
 # There may be one for each of a million files.
 _MOST_ERRORS = 1000
 # It may not create them, and they would be removed: device files, and attributes that give rights.
@@ -69,6 +71,7 @@ class Listener:
         self.trouble = SILENT
         self._silent = silent
         self._log = engine.log
+        self._mask = engine.log.redactor.mask_text
         self._on_progress = on_progress
         self._on_trouble = on_trouble
         self._lines: list[bytes] = []
@@ -86,21 +89,21 @@ class Listener:
         message = message_of(line)
         if message is None or not message.message_type:
             if is_error:
-                self._take_words(line.decode(errors="replace").strip())
+                self._take_words(received(line.decode(errors="replace").strip(), self._mask))
             else:
                 self._lines.append(line)
         elif message.message_type == "status":
             self._take_progress(message)
             self._on_progress(message.percent_done)
         elif message.message_type == "error":
-            text = _text_of(message)
+            text = received(_text_of(message), self._mask)
             self._take_error(text)
             self._note(text)
         elif message.message_type == "exit_error":
-            self._failure = message.message
+            self._failure = received_line(message.message, self._mask, _MOST_CHARACTERS)
             if message.code != NO_REPOSITORY:
                 # A missing repository is created, which is not worth a log line.
-                self._note(message.message)
+                self._note(received(message.message, self._mask))
         elif message.message_type in _SUMMARIES:
             self._summary = message
 
@@ -126,7 +129,7 @@ class Listener:
         sort = text.partition(_RETRIES)[0] if _RETRIES in text else text
         if text and sort not in self._said and len(self._said) < 100:  # noqa: PLR2004 - limits the number of file names
             self._said.add(sort)
-            self._log.record("warning", "restic says", part="backup", said=self._log.redactor.mask_text(text)[:2000])
+            self._log.record("warning", "restic says", part="backup", said=text[:_MOST_CHARACTERS])
 
     def _take_progress(self, message: Message) -> None:
         """Check for progress: status lines come each second, also while a server is unreachable."""

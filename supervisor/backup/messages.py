@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from supervisor.backup.places import STAGED
+from supervisor.characters import printable
 from supervisor.config.backup_plan import FOLDER
 from supervisor.core.backup import SnapshotView
 from supervisor.json_input import decode_json
@@ -94,14 +95,14 @@ def _view(found: _Snapshot) -> SnapshotView:
     said = dict(tag.partition("=")[::2] for tag in found.tags or ())
     summary = found.summary or Message()
     return SnapshotView(
-        id=found.id,
-        at=found.time,
+        id=printable(found.id),
+        at=printable(found.time),
         generation=_number(said.get("generation", "")),
         sequence=_number(said.get("sequence", "")),
         whole=PARTIAL not in said,
         complete=MISSING not in said,
         replaced=REPLACED in said,
-        reason=said.get("reason", ""),
+        reason=printable(said.get("reason", "")),
         programs=said.get("programs", ""),
         instance=said.get("instance", ""),
         size_bytes=summary.total_bytes_processed,

@@ -25,6 +25,8 @@ from supervisor.backup.threads import SecretReader
 from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
 from supervisor.config.proxies import proxy_for
 from supervisor.errors import ConfigError, remedy_for_resources
+from supervisor.logs.received import received_line
+from supervisor.logs.redact import Redactor
 from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 from supervisor.system import dirs
 
@@ -161,6 +163,8 @@ class BucketStore:
         self._key_id = SecretReader(key_id)
         self._secret = SecretReader(secret)
         self._region = _region(parts.hostname or "")
+        # A server may repeat what it was sent.
+        self._redactor = Redactor()
         # Needed for a bucket only. The import takes a quarter of a second, and the panel uses the server alone.
         self._client = TimedReader(partial(import_module, "aiohttp.client"), _TIMEOUT_S)
         self._has_client = False
@@ -194,7 +198,12 @@ class BucketStore:
         with suppress(ValueError):
             answer = f"{HTTPStatus(status).phrase}: ".encode() + answer
         said = " ".join(f"{status} {answer.decode(errors='replace')}".split())
-        why = f"the repository's server refuses the holder's object: {said[:300]}"
+        if len(answer) < _MOST_BYTES:
+            shown = received_line(said, self._redactor.mask_text)
+        else:
+            # The rest was not read, and the end of what was may be a part of a secret.
+            shown = f"{status}, and a text that is too long to be shown"
+        why = f"the repository's server refuses the holder's object: {shown}"
         return BackupError(known(said) or Trouble(why, "check SUPERVISOR_BACKUP_REPOSITORY"))
 
     async def _ask(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
@@ -207,7 +216,10 @@ class BucketStore:
         return await self._ask_once(method, data, headers)
 
     async def _ask_once(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
-        signature = self._signature(method, data, await self._key_id.text(), await self._secret.text())
+        key_id, secret = await self._key_id.text(), await self._secret.text()
+        for text in (key_id, secret):
+            self._redactor.learn(text)
+        signature = self._signature(method, data, key_id, secret)
         # What a proxy compresses gets another ETag, which no condition meets.
         headers = {"Accept-Encoding": "identity", **headers, **signature}
         await self._load_client()

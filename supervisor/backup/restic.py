@@ -17,6 +17,7 @@ from supervisor.backup.listener import Answer, Listener
 from supervisor.backup.messages import TAG, Message, snapshots_of
 from supervisor.backup.threads import SecretReader, task_group
 from supervisor.backup.words import ENDED, INCOMPLETE, LOCKED, NO_REPOSITORY, BackupError, Trouble, explain, known
+from supervisor.characters import printable
 from supervisor.config.backup_plan import LEAST_VERSION
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
@@ -72,7 +73,9 @@ class Restic:
         parts = tuple(int(part) if part.isdecimal() else 0 for part in number.split(".")[:2])
         if parts < LEAST_VERSION:
             least = ".".join(map(str, LEAST_VERSION))
-            raise BackupError(Trouble(f"restic {number or '?'} is too old", f"install {least} or newer in the image"))
+            raise BackupError(
+                Trouble(f"restic {printable(number[:40]) or '?'} is too old", f"install {least} or newer in the image")
+            )
 
     async def snapshots(self) -> tuple[SnapshotView, ...] | None:
         """Return the supervisor's snapshots; None if there is no repository yet. Raises BackupError.

@@ -17,6 +17,7 @@ from supervisor.backup.words import BackupError, Trouble
 from supervisor.backup.work import AT_STOP, Work
 from supervisor.core.backup import BackUp, BackupState, Restore
 from supervisor.core.process import Event, EventKind
+from supervisor.logs.received import received_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -113,7 +114,8 @@ class Backups:
                 # Already logged.
                 pass
             except Exception as error:  # noqa: BLE001 - the hand-over comes in any case
-                self._tell_missing(Trouble(f"an internal error: {error!r}", "report it"), begin_s)
+                why = received_line(f"an internal error: {error!r}", self._work.log.redactor.mask_text)
+                self._tell_missing(Trouble(why, "report it"), begin_s)
         ended.set()
 
     async def _try_last(self) -> None:

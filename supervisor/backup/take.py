@@ -31,12 +31,13 @@ from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError, remedy_for_resources
 from supervisor.json_input import decode_json
+from supervisor.logs.received import received_line
 from supervisor.system import dirs
 from supervisor.system import spawn as find_programs
 from supervisor.system.spawn import SpawnError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from supervisor.backup.messages import Message
     from supervisor.backup.places import Places
@@ -51,6 +52,7 @@ COPY_S = 600.0
 # What excludes their live files from restic's command line, for which the kernel has 2 MiB.
 MOST_EXCLUSIONS_BYTES = 1024 * 1024
 _POINTER_BYTES = 8
+_MOST_CHARACTERS = 1000
 _MOST_NOTES = 100
 _HELPER = "supervisor.backup.copies"
 _HELPER_NAME = "copies"
@@ -65,13 +67,14 @@ class CopiesReport:
     only so many.
     """
 
-    def __init__(self, folders: list[str]) -> None:
+    def __init__(self, folders: list[str], mask: Callable[[str], str]) -> None:
         self.copied: list[str] = []
         self.wrong: list[str] = []
         self.waits: list[tuple[str, float]] = []
         self.full = ""
         self.done = False
         self._left_bytes = MOST_EXCLUSIONS_BYTES
+        self._mask = mask
         self._folders = [f"{os.path.normpath(folder)}/" for folder in folders]
 
     def take(self, line: bytes, is_error: bool) -> None:  # noqa: FBT001
@@ -93,7 +96,7 @@ class CopiesReport:
         if os.path.normpath(path) != path or "\0" in path or not path.startswith(tuple(self._folders)):
             self._note(f"{shown}: it is in none of the folders")
         elif said.state == "failed" and said.no_room:
-            self.full = f"{shown}: {said.why}"
+            self.full = received_line(f"{shown}: {said.why}", self._mask, _MOST_CHARACTERS)
         elif said.state == "failed":
             self._note(f"{shown}: {said.why}")
         elif (size_bytes := _size_bytes(exclusions(path))) > self._left_bytes:
@@ -106,7 +109,7 @@ class CopiesReport:
 
     def _note(self, why: str) -> None:
         if len(self.wrong) < _MOST_NOTES:
-            self.wrong.append(why[:1000])
+            self.wrong.append(received_line(why, self._mask, _MOST_CHARACTERS))
 
 
 class _Copied(msgspec.Struct):
@@ -261,7 +264,7 @@ class Taker:
         target = os.path.join(self._places.staged, DATABASES)
         argv = (sys.executable, "-I", "-m", _HELPER, target, *folders)
         spec = ProcessSpec(_HELPER_NAME, argv, common_environment(self._environ, "/", owner), user=owner)
-        report = CopiesReport(folders)
+        report = CopiesReport(folders, self._engine.log.redactor.mask_text)
         try:
             with anyio.fail_after(COPY_S):
                 ending = await programs.run(self._engine, spec, report.take)

@@ -126,7 +126,7 @@ def known(said: str) -> Trouble | None:
 
 
 def explain(code: int | None, said: str) -> Trouble:
-    """Return the explanation of an exit code and restic's last message."""
+    """Return the explanation of an exit code and restic's last message, which is masked already."""
     trouble = known(said)
     if trouble is not None and code not in {LOCKED, WRONG_PASSWORD}:
         return trouble._replace(code=code)

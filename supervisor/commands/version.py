@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from supervisor import __version__
+from supervisor.characters import printable
 from supervisor.config import permissions
 from supervisor.config.users import Host
 from supervisor.core.process import ProcessSpec
@@ -84,4 +85,4 @@ def _said(*words: str, user: User | None = None) -> str:
         except (subprocess.TimeoutExpired, UnicodeDecodeError):
             program.kill()
             said = ""
-        return said.partition("\n")[0].strip() or f"{_NOT_KNOWN}: {words[0]} does not tell"
+        return printable(said.partition("\n")[0].strip()) or f"{_NOT_KNOWN}: {words[0]} does not tell"

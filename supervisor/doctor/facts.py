@@ -18,6 +18,7 @@ from supervisor.core.tailnet import Backend
 from supervisor.doctor.subject import AppFacts, KeyFacts, TagOwners, TailnetFacts
 from supervisor.errors import ConfigError
 from supervisor.json_input import decode_object
+from supervisor.logs.received import received_line
 from supervisor.runtime.loop_latency import TimedReader
 from supervisor.system import kernel
 from supervisor.system.reaper import Reaper
@@ -176,16 +177,20 @@ async def of_app(subject: Subject, parent: ProgramParent) -> AppFacts:
     told = decode_object(lines[-1]) if lines else None
     if told is None:
         return AppFacts("the app's user could not read it in time, or cannot run the supervisor's Python")
-    return _app_facts(told)
+    return _app_facts(told, subject.redactor.mask_text)
 
 
-def _app_facts(told: dict[str, Any]) -> AppFacts:
+def _app_facts(told: dict[str, Any], mask: Callable[[str], str]) -> AppFacts:
     """Validate the helper's output: it ran as the app's user, so it is not trusted."""
     if told.get("why_not"):
-        return AppFacts(str(told["why_not"])[:_MOST_CHARACTERS])
+        return AppFacts(received_line(str(told["why_not"]), mask, _MOST_CHARACTERS))
     hosts = told.get("hosts")
     named = hosts.items() if isinstance(hosts, dict) else ()
-    good = {str(name)[:40]: host for name, host in named if isinstance(host, str) and _HOST.fullmatch(host)}
+    good = {
+        received_line(str(name), mask, 40): host
+        for name, host in named
+        if isinstance(host, str) and _HOST.fullmatch(host)
+    }
     return AppFacts(
         "", dict(list(good.items())[:MOST_HOSTS]), told.get("local_models") is True, told.get("missing") is True
     )

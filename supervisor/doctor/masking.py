@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from supervisor.logs.received import received
+
 if TYPE_CHECKING:
     from supervisor.core.snapshot import TailnetView
     from supervisor.logs.redact import Redactor
@@ -38,8 +40,8 @@ class ReportMask:
 
     def text(self, text: str) -> str:
         """Return a text with them masked."""
-        data = self._redactor.mask(text.encode(errors="surrogateescape"))
-        text = self._redactor.mask_setup_code(data).decode(errors="replace")
+        data = received(text, self._redactor.mask_text).encode()
+        text = self._redactor.mask_setup_code(data).decode()
         # Accounts first: without its domain, one would not be recognized.
         text = _ACCOUNT.sub("[account]", text)
         if self._names is not None:

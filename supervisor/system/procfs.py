@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.characters import printable
 from supervisor.system import kernel
 from supervisor.system.spawn import MARK, mark
 
@@ -111,7 +112,7 @@ def look(pid: int) -> Process | None:
     folder, state = _living(pid, fields)
     if not folder:
         return None
-    name = head.partition(b" (")[2].decode(errors="replace")
+    name = printable(head.partition(b" (")[2].decode(errors="replace"))
     stopped = state == _STOPPED
     return Process(pid, name, stopped, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), folder)
 
@@ -129,7 +130,8 @@ def lives_on(process: Process) -> bool:
 
 def name_of(pid: int) -> str:
     """Return the short name of a process (comm)."""
-    return read(f"{_PROC}/{pid}/comm").decode(errors="replace").strip() or str(pid)
+    # Each process chooses its own.
+    return printable(read(f"{_PROC}/{pid}/comm").decode(errors="replace").strip()) or str(pid)
 
 
 def memory_bytes(pid: int) -> int | None:

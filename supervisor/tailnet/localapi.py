@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import anyio
 import msgspec
 
+from supervisor.characters import is_clean
 from supervisor.errors import connection_error
 from supervisor.json_input import decode_json
+from supervisor.logs.received import received, received_line, visible
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.tailnet.http1 import BrokenError, Http1Response, exchange
 from supervisor.tailnet.wire import DerpMap, Json, Notify, Ping, Status, Whois
@@ -30,8 +32,6 @@ TIMEOUT_S = 5.0
 # Initial content of the bus: state and login URL, preferences, health (ipn.NotifyWatchOpt).
 WATCH_MASK = 2 | 4 | 128
 MOST_FRAME_BYTES = 16 * 1024 * 1024
-_ERROR_CHARACTERS = 300
-_MOST_ERROR_BYTES = 64 * 1024
 _FORBIDDEN = (401, 403)
 _CHANGED_MEANWHILE = 412
 
@@ -67,7 +67,9 @@ class ServeConfig(NamedTuple):
 
 
 class LocalApi:
-    """A client of one tailscaled. ``mask`` removes secrets from received texts.
+    """A client of one tailscaled. ``mask`` removes secrets from received texts; what is invisible in them is escaped.
+
+    Preferences and serve configurations are returned as they are, because they are written back.
 
     Methods raise UnreachableError, SilentError, ForbiddenError, or LocalApiError for other refusals and invalid
     responses.
@@ -81,10 +83,10 @@ class LocalApi:
     async def status(self, *, peers: bool = False, timeout_s: float | None = None) -> Status:
         """Return the status; its ``peers`` are None unless requested."""
         path = f"status?peers={'true' if peers else 'false'}"
-        status = _decoded(await self._ask("GET", path, timeout_s=timeout_s), Status)
+        status = _told(await self._ask("GET", path, timeout_s=timeout_s), Status)
         if peers and status.peers is None:
             status.peers = {}
-        status.health = tuple(map(self._mask, status.health or ()))
+        status.health = tuple(received(text, self._mask) for text in status.health or ())
         return status
 
     async def prefs(self) -> Json:
@@ -130,12 +132,12 @@ class LocalApi:
 
     async def derp_map(self) -> DerpMap | None:
         """Return the tailnet's DERP map; None before the first login."""
-        return _decoded(await self._ask("GET", "derpmap"), DerpMap | None)  # type: ignore[arg-type]
+        return _told(await self._ask("GET", "derpmap"), DerpMap | None)  # type: ignore[arg-type]
 
     async def whois(self, address: str) -> Whois | None:
         """Return the tailnet device that a connection comes from, by host and port; None if it is not a device."""
         try:
-            return _decoded(await self._ask("GET", f"whois?proto=tcp&addr={address}"), Whois)
+            return _told(await self._ask("GET", f"whois?proto=tcp&addr={address}"), Whois)
         except (UnreachableError, SilentError):
             raise
         except LocalApiError:
@@ -143,7 +145,7 @@ class LocalApi:
 
     async def ping(self, address: str, timeout_s: float) -> Ping:
         """Ping a device over the path that packets to it take (a disco ping), and return the result."""
-        return _decoded(await self._ask("POST", f"ping?ip={address}&type=disco", timeout_s=timeout_s), Ping)
+        return _told(await self._ask("POST", f"ping?ip={address}&type=disco", timeout_s=timeout_s), Ping)
 
     async def user_metrics(self, timeout_s: float) -> bytes:
         """Return tailscaled's own metrics in Prometheus' text format."""
@@ -157,8 +159,10 @@ class LocalApi:
                 if not answer.good:
                     raise self._refused("GET", path, answer.status, await answer.body())
                 async for line in _lines(answer):
+                    # Not all of a frame, which may be long: these two are its texts.
                     frame = _decoded(line, Notify)
-                    frame.error = self._mask(frame.error or "")
+                    frame.error = received(frame.error or "", self._mask)
+                    frame.browse_to_url = visible(frame.browse_to_url)
                     yield frame
         except (OSError, BrokenError) as error:
             raise self._unreachable(error) from error
@@ -197,8 +201,7 @@ class LocalApi:
         return UnreachableError(f"cannot reach tailscaled at {self._socket_path}: {connection_error(error)}")
 
     def _refused(self, method: str, path: str, status: int, body: bytes) -> LocalApiError:
-        # Masked before it is shortened, since a part of a secret could remain otherwise.
-        said = self._mask(body[:_MOST_ERROR_BYTES].decode(errors="replace")).strip()[:_ERROR_CHARACTERS]
+        said = received_line(body.decode(errors="replace"), self._mask)
         kind = LocalApiError
         if status in _FORBIDDEN:
             kind = ForbiddenError
@@ -212,6 +215,13 @@ def _decoded(body: bytes, kind: type[T]) -> T:
         return decode_json(body, kind)
     except msgspec.DecodeError as error:
         raise LocalApiError(f"tailscaled's answer cannot be understood: {error}") from error
+
+
+def _told(body: bytes, kind: type[T]) -> T:
+    """Return a decoded answer for people to read."""
+    found = _decoded(body, kind)
+    # Most answers have nothing to escape: not even as one of JSON's escapes.
+    return found if is_clean(body) and b"\\u" not in body else visible(found)
 
 
 def life_of(socket_path: str) -> object:

@@ -22,6 +22,7 @@ from supervisor.config.proxies import proxy_for
 from supervisor.config.tailscale_env import ClientSecret, is_client_secret, parse_client_secret
 from supervisor.errors import ConfigError, connection_error
 from supervisor.json_input import decode_json
+from supervisor.logs.received import received_line
 from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 from supervisor.secret import Secret
 
@@ -40,7 +41,6 @@ INVALID = "invalid"
 TAG_NOT_PERMITTED = "tag not permitted"
 NOT_PERMITTED = "not permitted"
 REFUSED = "refused"
-_MOST_CHARACTERS = 300
 _TAGS = re.compile(r"\btags?\b")
 _CONSOLE = "Settings, Trust credentials, in the admin console"
 _CHECK_SECRET = f"check the secret, and whether the OAuth client still is under {_CONSOLE}"
@@ -91,7 +91,7 @@ def unreachable(url: str, error: aiohttp.ClientError, mask: Mask) -> OAuthUnavai
     if isinstance(error, aiohttp.ClientConnectorError):
         why = connection_error(error.os_error)
     return OAuthUnavailableError(
-        f"cannot reach {_host(url)} to make an auth key: {_plain(why, mask) or type(error).__name__}",
+        f"cannot reach {_host(url)} to make an auth key: {received_line(why, mask) or type(error).__name__}",
         f"check the container's internet access; {_CHECK_URL}",
     )
 
@@ -155,18 +155,12 @@ def _refusal(url: str, status: int, said: str, *, at_token: bool) -> OAuthRefuse
 
 
 def _said(body: bytes, mask: Mask) -> str:
-    """Return the message in a body, made printable; empty if there is none."""
+    """Return the message in a body as one line; empty if there is none."""
     try:
         told = decode_json(body, _Body)
     except msgspec.DecodeError:
         return ""
-    return _plain(told.message or told.error_description or told.error or "", mask)
-
-
-def _plain(text: str, mask: Mask) -> str:
-    """Return one printable line of limited length; masked first, since a part of a secret could remain otherwise."""
-    one_line = " ".join("".join(character if character.isprintable() else " " for character in mask(text)).split())
-    return mask(one_line)[:_MOST_CHARACTERS]
+    return received_line(told.message or told.error_description or told.error or "", mask)
 
 
 def _host(url: str) -> str:

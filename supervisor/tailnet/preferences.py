@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from supervisor.characters import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
@@ -122,7 +124,7 @@ def _flag_of(route: str) -> str:
 
 
 def _control(url: object) -> str:
-    return str(url or DEFAULT_CONTROL).rstrip("/")
+    return printable(str(url or DEFAULT_CONTROL)).rstrip("/")
 
 
 def _same(one: object, other: object) -> bool:

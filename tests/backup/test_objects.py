@@ -78,6 +78,21 @@ def _keys() -> tuple[SecretSource, SecretSource]:
     return SecretSource("ID", value=Secret(KEY_ID)), SecretSource("KEY", value=Secret(KEY))
 
 
+@pytest.mark.parametrize("begin", ["", "x" * 240, "x" * 270, " " * 4000, " " * 4060])
+async def test_a_servers_text_is_masked_before_it_is_cut_and_shows_what_is_invisible(begin: str) -> None:
+    """A server may repeat the keys that it was sent, also where no more is read."""
+    body = f"{begin}{KEY_ID}\u202e and {KEY}".encode()
+    head = b"HTTP/1.1 418 Oh\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with _scripted(head, body) as server:
+        with pytest.raises(BackupError) as caught:
+            await _store_at("127.0.0.1", server.port).get()
+        why = caught.value.trouble.why
+        told = f"418 I'm a Teapot: {begin.strip()}[redacted]\\u202e and [redacted]"
+        if len(body) > 4096:
+            told = "418, and a text that is too long to be shown"
+        assert why == f"the repository's server refuses the holder's object: {told[:300]}"
+
+
 _NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code><Message>It is not implemented.</Message></Error>"
 
 

@@ -13,6 +13,7 @@ import pytest
 from supervisor.backup.listener import Listener
 from supervisor.backup.messages import TAG, snapshots_of
 from supervisor.backup.take import CopiesReport, exclusions
+from supervisor.backup.words import explain
 from supervisor.core.process import ExitStatus
 from supervisor.logs.redact import Redactor
 
@@ -22,21 +23,23 @@ if TYPE_CHECKING:
 
 
 class _Log:
-    redactor = Redactor()
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self.redactor = Redactor(secrets)
 
     def record(self, *_words: object, **_fields: object) -> None:
         """Discard a record."""
 
 
 class _Engine:
-    log = _Log()
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self.log = _Log(secrets)
 
 
-def heard(*lines: bytes) -> Answer:
-    """Return the answer parsed from lines of standard output."""
-    listener = Listener(cast("Engine", _Engine()), lambda _share: None, lambda _trouble: None, silent=True)
+def heard(*lines: bytes, secrets: tuple[str, ...] = (), is_error: bool = False) -> Answer:
+    """Return the answer parsed from lines of standard output, or of standard error."""
+    listener = Listener(cast("Engine", _Engine(secrets)), lambda _share: None, lambda _trouble: None, silent=True)
     for line in lines:
-        listener.take(line, is_error=False)
+        listener.take(line, is_error)
     return listener.answer(ExitStatus(0))
 
 
@@ -97,7 +100,7 @@ def test_errors_of_a_million_files_take_no_memory() -> None:
 
 def test_a_helper_that_speaks_for_the_app_is_believed_nothing_about_others_files() -> None:
     """It runs as the app's user, who can forge its output: that must not exclude tailscaled's state from a snapshot."""
-    report = CopiesReport(["/data"])
+    report = CopiesReport(["/data"], str)
     lies = ["/state/tailscaled.state", "/data/../state/x", "/database", "/data/a\0b", "", "/data/./x"]
     for path in (*lies, "/data/good.db"):
         report.take(json.dumps({"path": path, "state": "copied"}).encode(), is_error=False)
@@ -112,7 +115,7 @@ def test_a_helper_that_speaks_for_the_app_is_believed_nothing_about_others_files
 @pytest.mark.parametrize("name", ["x" * 250, "*" * 250])
 def test_the_databases_always_fit_into_a_command_line(name: str) -> None:
     """This holds for paths of any length: with one argument too many, there would be no snapshot at all."""
-    report = CopiesReport(["/data"])
+    report = CopiesReport(["/data"], str)
     for number in range(2000):
         path = f"/data/{name}/{name}/{number}"
         report.take(json.dumps({"path": path, "state": "copied"}).encode(), is_error=False)
@@ -122,9 +125,34 @@ def test_the_databases_always_fit_into_a_command_line(name: str) -> None:
     subprocess.run(["/bin/true", *words], check=True)
 
 
+def test_what_another_program_tells_is_masked_before_it_is_cut_and_shows_what_is_invisible() -> None:
+    """Whether as restic's error, its plain text, or the copy helper's: every text has both."""
+    secrets = ("AKIDEXAMPLE12345678", "hunter2backuppassword99")
+    mask = Redactor(secrets).mask_text
+    for begin in ("", "x" * 255, "x" * 299, "x" * 999):
+        text = f"key {secrets[0]}\u202e\ufff0 and {begin}{secrets[1]}"
+        shown = f"key [redacted]\\u202e\\ufff0 and {begin}[redacted]"
+        answer = heard(
+            json.dumps({"message_type": "exit_error", "code": 1, "message": text}, ensure_ascii=False).encode(),
+            json.dumps({"message_type": "error", "error": {"message": "broken"}, "item": text}).encode(),
+            secrets=secrets,
+        )
+        assert answer.failure == shown
+        assert answer.errors == (f"{shown}: broken",)
+        assert explain(1, answer.failure).why == f"restic failed: {shown}"[:315]
+        assert heard(text.encode(), secrets=secrets, is_error=True).words == (shown,)
+        report = CopiesReport(["/data"], mask)
+        report.take(text.encode(), is_error=True)
+        report.take(json.dumps({"path": "/data/x", "state": "failed", "why": text, "no_room": True}).encode(), False)
+        assert (report.wrong, report.full) == ([shown[:1000]], f"/data/x: {shown}"[:1000])
+    line = json.dumps([{"id": "ab", "time": "now\u200b", "tags": [TAG, "reason=\u202e"]}])
+    (snapshot,) = snapshots_of(line.encode())
+    assert (snapshot.at, snapshot.reason) == ("now\\u200b", "\\u202e")
+
+
 def test_a_helper_that_speaks_without_end_takes_no_memory() -> None:
     """Neither its databases nor its errors are kept without a limit."""
-    report = CopiesReport(["/data"])
+    report = CopiesReport(["/data"], str)
     for number in range(10_000):
         report.take(json.dumps({"path": f"/data/{number}", "state": "copied"}).encode(), is_error=False)
         report.take(os.urandom(5000), is_error=True)

@@ -26,6 +26,7 @@ SECRET = "a-secret-of-sixteen"
         ("http://moltis.corp.example/", "http://moltis.[tailnet]/"),
         ("somebody@example.com and octocat@github", "[account] and [account]"),
         ("a.b@github, .c@other.example, X-box.ts.net", "a.[account], [account], X[tailnet]"),
+        (f"it is a-sec\u200bret-of-sixteen\u202e {SECRET}", "it is [redacted]\\u202e [redacted]"),
         ("1.102.5, 0.1.0, 12:30:45, 6.18.44", "1.102.5, 0.1.0, 12:30:45, 6.18.44"),
     ],
 )

@@ -60,3 +60,15 @@ def test_the_state_of_one_whose_first_thread_has_ended_is_that_of_another() -> N
         wait_until(lambda: not alive(pid))
         assert look(pid) is None
         assert state_of(pid) == ""
+
+
+def test_a_name_that_a_process_gave_itself_shows_what_is_invisible() -> None:
+    """Any program may choose one that hides or reorders text."""
+    with open("/proc/self/comm", "r+b", buffering=0) as file:
+        before = file.read()
+        try:
+            file.write("a\u202eb\u3164".encode())
+            own = look(os.getpid())
+            assert (own and own.name, procfs.name_of(os.getpid())) == ("a\\u202eb\\u3164",) * 2
+        finally:
+            file.write(before.rstrip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -126,15 +127,46 @@ async def test_errors_are_masked_where_they_come_in(tmp_path: Path) -> None:
         assert status.health == ("The last login error was: [redacted]",)
 
 
-@pytest.mark.parametrize("place", [0, 270, 290, 299, 65_500])
-async def test_an_error_is_masked_before_it_is_cut(tmp_path: Path, place: int) -> None:
-    """No part of a key remains, wherever the text is truncated."""
-    body = b"x" * place + KEY.encode()
-    head = b"HTTP/1.1 500 Oh\r\nContent-Length: %d\r\n\r\n" % len(body)
-    async with answering(tmp_path, head, body) as server:
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        *((f"{'x' * place}{KEY}", f"{'x' * place}[redacted]"[:300]) for place in (0, 270, 290, 299)),
+        (f"{' ' * 60_000}{KEY} is bad", "[redacted] is bad"),
+        (f"{' ' * 65_500}{KEY}", "[redacted]"),
+        (f"{' ' * 65_520}{KEY}", "a text of 65555 characters, which is too long to be shown"),
+        (f"x {KEY.replace('-', '-' + chr(0x200B))}\u202e\n y", "x [redacted]\\u202e y"),
+    ],
+)
+async def test_an_error_is_masked_before_it_is_cut(tmp_path: Path, body: str, said: str) -> None:
+    """No part of a key remains, wherever the text is truncated; one that is too long to be masked is not shown."""
+    data = body.encode()
+    head = b"HTTP/1.1 500 Oh\r\nContent-Length: %d\r\n\r\n" % len(data)
+    async with answering(tmp_path, head, data) as server:
         with pytest.raises(LocalApiError) as caught:
             await LocalApi(server.path, Redactor([KEY]).mask_text).prefs()
-        assert KEY[:8] not in str(caught.value)
+        assert str(caught.value) == f"tailscaled refused GET prefs (500): {said}"
+
+
+async def test_every_text_shows_what_is_invisible(tmp_path: Path) -> None:
+    """Names, warnings and errors are shown to people; preferences are written back, and stay as they are."""
+    async with following(tmp_path) as (bus, streams):
+        streams.tell("bad\u202etext\\u200b")
+        assert await errors_of(bus) == ["bad\\u202etext\\u200b"]
+    odd, shown = "bad\u202e\ufff0", "bad\\u202e\\ufff0"
+    node = {"DNSName": odd, "HostName": odd, "Tags": [odd]}
+    told = {"Health": [odd], "Self": node, "Peer": {"a": node}, "CurrentTailnet": {"Name": odd}}
+    for text in (json.dumps(told), json.dumps(told, ensure_ascii=False)):
+        async with answering(tmp_path, OK, b"Content-Length: %d\r\n\r\n" % len(text.encode()), text.encode()) as server:
+            api = LocalApi(server.path, str)
+            status = await api.status(peers=True)
+            assert (await api.prefs())["Health"] == [odd]
+        assert status.node is not None
+        assert status.tailnet is not None
+        (peer,) = (status.peers or {}).values()
+        assert status.health == (shown,)
+        for found in (status.node, peer):
+            assert (found.dns_name, found.host_name, found.tags) == (shown, shown, (shown,))
+        assert status.tailnet.name == shown
 
 
 async def test_frames_and_a_status_of_a_later_version(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ async def test_an_error_is_masked_before_it_is_cut(fake: Api, place: int) -> Non
         (None, Said({"message": "API token invalid"}, 401), "invalid", "API token invalid"),
         (None, Said({"message": ["odd"]}, 422), "refused", "422"),
         (Said({"message": f"{SECRET} and theSecretOfTheClient are wrong"}, 401), None, "invalid", "[redacted]"),
-        (None, Said({"message": f"{TOKEN}\n\x1b[31mis wrong"}, 400), "refused", "[redacted] [31mis wrong"),
+        (None, Said({"message": f"{TOKEN}\n\x1b[31mis wrong"}, 400), "refused", "[redacted] \\x1b[31mis wrong"),
     ],
 )
 async def test_a_refusal_is_final_and_in_plain_words(

@@ -12,6 +12,7 @@ from supervisor.backoff import Backoff, ceiling_s
 from supervisor.config.users import Host
 from supervisor.core.snapshot import ServeView
 from supervisor.json_input import decode_json
+from supervisor.logs.received import visible
 from supervisor.runtime import loop_latency
 from supervisor.tailnet.localapi import (
     ChangedMeanwhileError,
@@ -391,9 +392,9 @@ class Serve:
         self._show(
             ServeView(
                 mode="serve" if found else "off",
-                urls=diff.urls(config, found),
-                why=_joined(*whys),
-                config=msgspec.json.encode(config).decode() if config else "",
+                urls=visible(diff.urls(config, found)),
+                why=visible(_joined(*whys)),
+                config=msgspec.json.encode(visible(config)).decode() if config else "",
                 external_url=self._external_url(diff.https_url(config, found, self._app_port), wanted),
                 certificate_expiry=self._certificate_expiry if found else "",
             )

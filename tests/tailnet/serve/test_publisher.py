@@ -155,6 +155,20 @@ async def test_what_is_in_the_way_is_named_and_left(here: Stage) -> None:
     assert here.config() == here.http()
 
 
+async def test_what_is_invisible_in_a_foreign_entry_is_shown_and_left(here: Stage) -> None:
+    """People read what is in the way, and what is in force; the configuration itself is written back as it was."""
+    foreign = here.http()
+    foreign["Web"][f"{NAME}:80"]["Handlers"] = {"/": {"Text": "bad\u202e"}, "/bad\u3164": {"Text": "x"}}
+    here.put(foreign)
+    view = await look(here.serve(), here.node)
+    assert view.why
+    assert view.why.isprintable()
+    shown = json.dumps(json.loads(view.config), ensure_ascii=False)
+    assert shown.count("bad\\\\u") == 2
+    assert not {"\u202e", "\u3164"} & {*view.why, *shown}
+    assert here.config() == foreign
+
+
 async def test_off_removes_what_is_ours_alone(here: Stage) -> None:
     """A page that someone added next to it stays, and so does the port that this page needs."""
     await look(here.serve(), here.node)
