@@ -108,6 +108,21 @@ async def test_the_way_through_the_program_is_not_told(tmp_path: Path) -> None:
     assert said == ["Fatal: it broke"]
 
 
+async def test_its_words_hold_no_part_of_a_secret(tmp_path: Path) -> None:
+    """Neither the trouble, which the API shows, nor the log, wherever the words are cut."""
+    secret = "hunter2backuppassword99"
+    password = SecretSource("PASSWORD", value=Secret(secret))
+    for filler in ("", "x" * 280, "x" * 295, "x" * 1995):
+        text = f"Fatal: {filler}{secret}\u202e"
+        message = json.dumps({"message_type": "exit_error", "code": 1, "message": text})
+        for words in (message, text):
+            says = f"cat >&2 <<'END'\n{words}\nEND\nexit 1"
+            found, said = await asked(tmp_path, says, Restic.snapshots, password)
+            told = f"{filler}[redacted]\\u202e"
+            assert found.why == f"restic failed: {told[:300]}"
+            assert said == [f"Fatal: {told}"[:2000]]
+
+
 async def test_a_restic_that_speaks_without_end_takes_no_memory(tmp_path: Path) -> None:
     """Only the first hundred of its lines in plain text are kept."""
     says = "yes 'a word' | head -n 20000 >&2"
