@@ -61,7 +61,8 @@ def test_a_choice_that_cannot_be_kept(tmp_path: Path) -> None:
             one.wait_state("disconnected")
             one.connect()
             one.wait_state("connected")
-            assert json.loads((tmp_path / "new/kept/owner.json").read_text())["choice"] == "connected"
+            record = tmp_path / "new/kept/owner.json"
+            wait_until(lambda: record.exists() and json.loads(record.read_text())["choice"] == "connected")
             assert (tmp_path / "new/kept").stat().st_mode & 0o077 == 0
 
 
