@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -27,7 +26,7 @@ from supervisor.config.proxies import proxy_for
 from supervisor.errors import ConfigError, remedy_for_resources
 from supervisor.logs.received import received_line
 from supervisor.logs.redact import Redactor
-from supervisor.runtime.loop_latency import TimedReader, run_in_thread
+from supervisor.runtime.loop_latency import TimedReader, import_alone, run_in_thread
 from supervisor.system import dirs
 
 if TYPE_CHECKING:
@@ -166,7 +165,7 @@ class BucketStore:
         # A server may repeat what it was sent.
         self._redactor = Redactor()
         # Needed for a bucket only. The import takes a quarter of a second, and the panel uses the server alone.
-        self._client = TimedReader(partial(import_module, "aiohttp.client"), _TIMEOUT_S)
+        self._client = TimedReader(partial(import_alone, "aiohttp.client"), _TIMEOUT_S)
         self._has_client = False
         self.knows_conditions = True
 

@@ -82,6 +82,8 @@ class _Workers:
 
 
 _workers = _Workers()
+_importing = threading.Lock()
+_imported: set[str] = set()
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -288,9 +290,22 @@ async def background_done(limit_s: float) -> None:
         await run_in_thread(join_background, limit_s)
 
 
+def import_alone(name: str) -> ModuleType:
+    """Import a module in a thread, while no other thread imports one by this function.
+
+    Two threads that enter a package by different modules may each wait for the other; importlib then raises an error,
+    or returns a module that is not complete.
+    """
+    if name not in _imported:
+        with _importing:
+            import_module(name)
+        _imported.add(name)
+    return import_module(name)
+
+
 def _load(name: str) -> ModuleType:
     is_new = name not in sys.modules
-    found = import_module(name)
+    found = import_alone(name)
     if not is_new:
         return found
     # Memory used to read a module's code is no longer needed.

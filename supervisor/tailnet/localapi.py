@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
@@ -19,7 +18,7 @@ from supervisor.characters import is_clean
 from supervisor.errors import connection_error
 from supervisor.json_input import decode_json
 from supervisor.logs.received import received, received_line, visible
-from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.runtime.loop_latency import import_alone, run_in_thread
 from supervisor.tailnet.http1 import BrokenError, Http1Response, exchange
 from supervisor.tailnet.wire import DerpMap, Json, Notify, Ping, Status, Whois
 
@@ -280,7 +279,7 @@ class Bus:
         while await self._follow(api):
             pass
         # Imported only if tailscaled is down, so that it does not delay the login.
-        tenacity = await run_in_thread(import_module, "tenacity")
+        tenacity = await run_in_thread(import_alone, "tenacity")
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda told: not told),
             wait=tenacity.wait_exponential(_AGAIN_FIRST_S, _AGAIN_LONGEST_S),

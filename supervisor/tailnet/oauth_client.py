@@ -11,7 +11,6 @@ import os
 import re
 from functools import partial
 from http import HTTPStatus
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -23,7 +22,7 @@ from supervisor.config.tailscale_env import ClientSecret, is_client_secret, pars
 from supervisor.errors import ConfigError, connection_error
 from supervisor.json_input import decode_json
 from supervisor.logs.received import received_line
-from supervisor.runtime.loop_latency import TimedReader, run_in_thread
+from supervisor.runtime.loop_latency import TimedReader, import_alone, run_in_thread
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
@@ -390,7 +389,7 @@ class OAuthClient:
 def _load_libraries() -> None:
     """Import what is needed to ask the API: it takes a tenth of a second, and most devices never ask."""
     for name in ("aiohttp.client", "tenacity"):
-        import_module(name)
+        import_alone(name)
 
 
 def _session() -> aiohttp.ClientSession:

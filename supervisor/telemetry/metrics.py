@@ -1,6 +1,6 @@
 """All metrics, each definition with its value, and the collector that writes Prometheus' formats.
 
-The reference page is generated from SECTIONS. prometheus_client is imported by the first scrape, in its thread.
+The reference page is generated from SECTIONS. prometheus_client is imported by the first scrape.
 """
 
 from __future__ import annotations
