@@ -392,8 +392,10 @@ class Beginning:
             await self._carry_out(order)
         except BackupError as failure:
             self._hold(ChoiceNeededError(failure.trouble))
+            self._work.answer(order, failure.trouble.why)
             return await self._wait(choice)
         await self._release()
+        self._work.answer(order, "")
         return True
 
     async def _carry_out(self, order: BackupOrder) -> None:

@@ -15,7 +15,7 @@ from supervisor.backup.maintenance import Maintenance
 from supervisor.backup.programs import ended_by, in_background
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.backup.work import AT_STOP, Work
-from supervisor.core.backup import BackUp, BackupState, Restore
+from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout
 from supervisor.core.process import Event, EventKind
 from supervisor.logs.received import received_line
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 RELEASE_S = 1.0
 # Retry interval of the last snapshot, after which there is no other.
 LAST_AGAIN_S = 1.0
+_REPLACED = "another instance has taken over"
 _NO_TIME = Trouble("there was not enough time for it", "raise SUPERVISOR_STOP_TIMEOUT and the platform's grace period")
 
 
@@ -69,6 +70,7 @@ class Backups:
     async def keep(self, until_s: float) -> None:
         """Take the last snapshot, after the processes have ended, and release the repository; failures are logged."""
         self._ending = True
+        self._work.abandon_orders("the supervisor stops")
         if self._work.view.holds or self._work.view.state is BackupState.WITHOUT:
             # This run has no snapshots that count; it must not take over any more.
             self._life.cancel()
@@ -147,6 +149,9 @@ class Backups:
         """Work until cancelled."""
         leave = self._channels.backups.set_handler(self._take)
         self._life, self._rests = anyio.CancelScope(), anyio.Event()
+        # After a crash of this service, the order that it had is lost.
+        kept = [order.order for order in self._orders if not isinstance(order, StartWithout)]
+        self._work.abandon_orders("the service that handled it was restarted", but=kept)
         try:
             async with anyio.create_task_group() as group:
                 if self._work.holder is not None:
@@ -187,12 +192,13 @@ class Backups:
         if self._current is not None:
             self._current.cancel()
         work, engine = self._work, self._work.engine
+        work.abandon_orders(_REPLACED)
         work.log.record("error", "another instance has taken over", part="backup", next="everything is stopped here")
         work.show(
             state=BackupState.REPLACED,
             holds=True,
             next_s=None,
-            why="another instance has taken over",
+            why=_REPLACED,
             what_to_do="end one of the two; this one starts nothing until the container is started again",
         )
         for name in engine.children:
@@ -234,20 +240,24 @@ class Backups:
     async def _carry_out(self, order: BackupOrder) -> None:
         """Carry out an order; one to start without backups comes too late, as does any other after such a start."""
         if self._work.view.state is BackupState.WITHOUT:
-            return
-        if isinstance(order, BackUp):
-            await self._careful(partial(self._work.snapshot, "asked"))
+            self._work.answer(order, "this run was started without backups")
+        elif isinstance(order, BackUp):
+            self._work.answer(order, await self._careful(partial(self._work.snapshot, "asked")))
         elif isinstance(order, Restore):
-            await self._careful(partial(restore_by_hand, self._work, order.id))
+            self._work.answer(order, await self._careful(partial(restore_by_hand, self._work, order.id)))
         else:
             why = "the order to start without them came too late"
             self._work.log.record("warning", "started with backups", part="backup", why=why)
 
-    async def _careful(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run something that may fail; a failure is logged, and shown until something else succeeds."""
+    async def _careful(self, work: Callable[[], Awaitable[None]]) -> str:
+        """Run something that may fail; a failure is logged, and shown until something else succeeds.
+
+        Return the reason if it did not succeed, else an empty text.
+        """
+        why = "it was broken off"
         async with self._one:
             if self._ending:
-                return
+                return why
             with anyio.CancelScope() as self._current:
                 try:
                     await work()
@@ -255,6 +265,9 @@ class Backups:
                     self._lost.set()
                 except BackupError as error:
                     self._work.fail(error.trouble)
+                    why = error.trouble.why
                 else:
                     self._work.rest()
+                    why = ""
             self._current = None
+        return why

@@ -22,6 +22,7 @@ from supervisor.core.backup import (
     Restore,
     SnapshotView,
     StartWithout,
+    answered,
     hold_of,
     judge,
 )
@@ -29,7 +30,7 @@ from supervisor.core.counts import plus_one
 from supervisor.core.process import State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping
 
     from supervisor.backup.restore import Restoration
     from supervisor.config.plan import BackupPlan, BackupSource, Plan
@@ -129,8 +130,18 @@ class Work:
         """Show an order in the view."""
         if not isinstance(order, StartWithout):
             snapshot = order.id if isinstance(order, Restore) else ""
-            shown = BackupOrderView(time.monotonic(), snapshot, order.by)
+            shown = BackupOrderView(time.monotonic(), snapshot, order.by, order.order)
             self.show(orders=(*self.view.orders, shown)[-_ORDERS:])
+
+    def answer(self, order: BackupOrder, why: str) -> None:
+        """Show the result of an order; ``why`` is the reason if it failed, else empty."""
+        if not isinstance(order, StartWithout):
+            self.show(orders=answered(self.view.orders, {order.order}, why))
+
+    def abandon_orders(self, why: str, but: Collection[str] = ()) -> None:
+        """Show that no order is carried out any more, but those of these ids."""
+        ids = {each.id for each in self.view.orders}.difference(but)
+        self.show(orders=answered(self.view.orders, ids, why))
 
     def rest(self) -> None:
         """Show that the service is idle without problems except those of the repository's care.

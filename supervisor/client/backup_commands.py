@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.client.commands import EX_NOT_YET, path_part, post_confirmed
+from supervisor.client.commands import EX_NOT_YET, order_id, path_part, post_confirmed
 from supervisor.client.control import Response
 from supervisor.client.render import BOLD, DOUBTFUL, FAINT, GOOD, Cell, ago, size, span, table
+from supervisor.core.order_states import FAILED, UNDER_WAY
 from supervisor.errors import UsageError, did_you_mean, quoted
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 BACKUPS = "/api/backups"
 _VERBS = ("list", "restore")
 _HEAD = ("ID", "GENERATION", "NUMBER", "TAKEN", "AGO", "SIZE", "ADDED", "WHY")
-_QUIET = frozenset({"idle", "held", "held: choose", "without", "replaced", "off"})
 _LOOK_AGAIN_S = 0.3
 # The order continues after the command has stopped waiting for it.
 _FOLLOW_S = 600.0
@@ -56,27 +56,22 @@ def _list(args: ParsedArguments, console: Console) -> int:
 
 
 def _take(args: ParsedArguments, console: Console) -> int:
-    before = Response(BACKUPS, console.control.get(BACKUPS))
-    console.control.post(BACKUPS)
-    return _follow(args, console, before, "the snapshot")
+    return _follow(args, console, order_id(BACKUPS, console.control.post(BACKUPS, {})), "the snapshot")
 
 
 def _restore(args: ParsedArguments, console: Console, wanted: str) -> int:
     path = f"{BACKUPS}/{path_part(wanted, 'backup restore needs the ID of a snapshot', 'backup list')}/restore"
-    before = Response(BACKUPS, console.control.get(BACKUPS))
-    post_confirmed(console, args, path, {})
-    return _follow(args, console, before, "the restore")
+    order = order_id(path, post_confirmed(console, args, path, {}))
+    return _follow(args, console, order, "the restore")
 
 
-def _follow(args: ParsedArguments, console: Console, before: Response, what: str) -> int:
-    """Wait for an order to end; return 0 if it succeeded, 1 if it failed."""
+def _follow(args: ParsedArguments, console: Console, order: str, what: str) -> int:
+    """Wait for the result of an order, whatever others there are; return 0 if it succeeded, 1 if it failed."""
     end_s = time.monotonic() + _FOLLOW_S
-    began = False
     while True:
         now = Response(BACKUPS, console.control.get(BACKUPS))
-        quiet = now.text("state") in _QUIET
-        began = began or not quiet or any(now.text(name) != before.text(name) for name in ("next", "since"))
-        ended = began and quiet
+        mine = [each for each in now.objects("orders") if each.text("id") == order]
+        ended = bool(mine) and mine[0].text("state") != UNDER_WAY
         if ended or time.monotonic() >= end_s:
             break
         time.sleep(_LOOK_AGAIN_S)
@@ -87,7 +82,12 @@ def _follow(args: ParsedArguments, console: Console, before: Response, what: str
     if not ended:
         console.write_err(f"{what} was requested, and is still in progress; `backup list` shows the progress")
         return EX_NOT_YET
-    return 1 if now.text("why") else 0
+    if mine[0].text("state") != FAILED:
+        return 0
+    why = mine[0].text("why")
+    if why != now.text("why"):
+        console.write_err(f"{what} failed: {why}")
+    return 1
 
 
 def _told(answer: Response) -> str:

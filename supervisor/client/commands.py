@@ -25,7 +25,7 @@ from supervisor.client.render import (
     span,
     table,
 )
-from supervisor.core.orders import DONE, FAILED, REPLACED, UNDER_WAY
+from supervisor.core.order_states import DONE, FAILED, REPLACED, UNDER_WAY
 from supervisor.errors import UsageError, host_port, quoted, remedy_for_resources
 from supervisor.secret import Secret
 
@@ -248,7 +248,7 @@ def connect(args: ParsedArguments, console: Console) -> int:
     """Connect, and show a pending login URL; 0 when connected, 1 for a refused key, 75 if not finished."""
     path = args.options.get("--auth-key-file")
     key = None if path is None else _read_key(console, path)
-    order = _order_id(CONNECT, console.control.post(CONNECT, {} if key is None else {"auth_key": key.reveal()}))
+    order = order_id(CONNECT, console.control.post(CONNECT, {} if key is None else {"auth_key": key.reveal()}))
     outcome = _outcome(console, order)
     _write_outcome(console, args, outcome)
     if outcome.state == FAILED:
@@ -262,7 +262,7 @@ def disconnect(args: ParsedArguments, console: Console) -> int:
     """Disconnect, or also forget the login, after a confirmation if the supervisor requires one."""
     forget = "--forget" in args.options
     body: dict[str, object] = {"forget": True} if forget else {}
-    order = _order_id(DISCONNECT, post_confirmed(console, args, DISCONNECT, body))
+    order = order_id(DISCONNECT, post_confirmed(console, args, DISCONNECT, body))
     outcome = _outcome(console, order)
     _write_outcome(console, args, outcome)
     if outcome.state == UNDER_WAY and "--json" not in args.options:
@@ -292,7 +292,8 @@ class _Outcome(NamedTuple):
     tailnet: Response
 
 
-def _order_id(path: str, answer: Mapping[str, Any]) -> str:
+def order_id(path: str, answer: Mapping[str, Any]) -> str:
+    """Return the id in the answer to an order."""
     taken = Response(path, answer).text("order")
     if not taken:
         raise SkewError(path, "it names no order")

@@ -6,11 +6,12 @@ import itertools
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from supervisor.core.order_states import DONE, FAILED, UNDER_WAY
 from supervisor.core.process import State
 from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from supervisor.core.counts import Counts
 
@@ -85,11 +86,22 @@ class SnapshotView(NamedTuple):
 
 
 class BackupOrderView(NamedTuple):
-    """An ordered backup, or an ordered restore of ``snapshot``; ``by`` is where the order came from."""
+    """An ordered backup, or an ordered restore of ``snapshot``; ``by`` is where the order came from.
+
+    ``why`` is the reason if it failed.
+    """
 
     at_s: float
     snapshot: str = ""
     by: str = ""
+    id: str = ""
+    state: str = UNDER_WAY
+    why: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the order."""
+        return "restore" if self.snapshot else "backup"
 
 
 class BackupView(NamedTuple):
@@ -148,16 +160,18 @@ class BackupView(NamedTuple):
 
 
 class BackUp(NamedTuple):
-    """Take a snapshot now; ``by`` is where the order came from."""
+    """Take a snapshot now; ``by`` is where the order came from, ``order`` its own id."""
 
     by: str = ""
+    order: str = ""
 
 
 class Restore(NamedTuple):
-    """Restore the app's folders from this snapshot; ``by`` is where the order came from."""
+    """Restore the app's folders from this snapshot; ``by`` is where the order came from, ``order`` its own id."""
 
     id: str
     by: str = ""
+    order: str = ""
 
 
 class StartWithout(NamedTuple):
@@ -165,6 +179,14 @@ class StartWithout(NamedTuple):
 
 
 BackupOrder = BackUp | Restore | StartWithout
+
+
+def answered(orders: Iterable[BackupOrderView], ids: Collection[str], why: str) -> tuple[BackupOrderView, ...]:
+    """Return the orders with a result for those of these ids without one; ``why`` is the reason if they failed."""
+    state = FAILED if why else DONE
+    return tuple(
+        each._replace(state=state, why=why) if each.state == UNDER_WAY and each.id in ids else each for each in orders
+    )
 
 
 class Marker(NamedTuple):

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core.order_states import DONE, FAILED, REPLACED, UNDER_WAY, WAITING
+
 if TYPE_CHECKING:
     from supervisor.secret import Secret
 
-UNDER_WAY, WAITING, DONE, FAILED, REPLACED = "under way", "waiting", "done", "failed", "replaced"
-# The states of an order; the first two can change.
-ORDER_STATES = (UNDER_WAY, WAITING, DONE, FAILED, REPLACED)
 _PENDING = frozenset({UNDER_WAY, WAITING})
 CONNECT, CONNECT_WITH_KEY, DISCONNECT, FORGET = "connect", "connect with a key", "disconnect", "forget"
 _CONNECTS = frozenset({CONNECT, CONNECT_WITH_KEY})

@@ -22,7 +22,15 @@ from supervisor.web import schemas
 from supervisor.web.auth import CALLER, Access, wrong_credentials
 from supervisor.web.error_codes import Code, RefusedError, no_process
 from supervisor.web.front import HEALTH_JSON, health_body
-from supervisor.web.requests import Empty, accepted, json_response, parse_body, parse_query, takes_gzip
+from supervisor.web.requests import (
+    Empty,
+    accepted,
+    json_response,
+    new_order_id,
+    parse_body,
+    parse_query,
+    takes_gzip,
+)
 
 if TYPE_CHECKING:
     from supervisor.core.backup import BackupOrder
@@ -179,8 +187,9 @@ async def back_up(context: Context, request: web.Request) -> web.Response:
     """Request a snapshot; if the start is held, the existing files become the newest snapshot."""
     await parse_body(request, Empty)
     source = request[CALLER].source
-    _post(context, BackUp(source), "back up", source)
-    return accepted()
+    order = BackUp(source, new_order_id())
+    _post(context, order, "back up", source, id=order.order)
+    return accepted(order=order.order)
 
 
 async def restore(context: Context, request: web.Request) -> web.Response:
@@ -191,7 +200,7 @@ async def restore(context: Context, request: web.Request) -> web.Response:
     if found is None:
         raise RefusedError(Code.UNKNOWN_SNAPSHOT)
     source = request[CALLER].source
-    order = Restore(found.id, source)
+    order = Restore(found.id, source, new_order_id())
     _check_order(context, order)
     if not given.confirm:
         raise RefusedError(
@@ -199,8 +208,8 @@ async def restore(context: Context, request: web.Request) -> web.Response:
             f"the app is stopped, its folders are replaced by snapshot {found.id[:8]} of {found.at}, and it is started "
             "again; the present files are saved as a snapshot first, and identity and settings stay",
         )
-    _post(context, order, f"restore {found.id[:8]}", source)
-    return accepted()
+    _post(context, order, f"restore {found.id[:8]}", source, id=order.order)
+    return accepted(order=order.order)
 
 
 def start_without(context: Context, source: str, *, agreed: bool) -> None:
@@ -239,9 +248,9 @@ def _check_order(context: Context, order: BackupOrder) -> None:
         raise RefusedError(Code.BACKUP_BUSY)
 
 
-def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
+def _post(context: Context, order: BackupOrder, name: str, source: str, **more: str) -> None:
     _check_order(context, order)
-    context.log.record("info", "order received", part="backup", order=name, source=source)
+    context.log.record("info", "order received", part="backup", order=name, source=source, **more)
     context.channels.backups.send(order)
 
 

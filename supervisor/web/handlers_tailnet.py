@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -16,7 +15,7 @@ from supervisor.secret import Secret
 from supervisor.web import schemas
 from supervisor.web.auth import CALLER
 from supervisor.web.error_codes import Code, RefusedError
-from supervisor.web.requests import Empty, decode, json_response, parse_body
+from supervisor.web.requests import Empty, decode, json_response, new_order_id, parse_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,14 +68,14 @@ async def _connect(context: Context, given: ConnectRequest, source: str) -> Payl
         # pasted by mistake would be searched for in all logs.
         context.log.redactor.learn(text)
         key = Secret(text)
-    return _post(context, Connect(key, _new_id()), source)
+    return _post(context, Connect(key, new_order_id()), source)
 
 
 async def _disconnect(context: Context, given: DisconnectRequest, source: str) -> Payload:
     before = context.store.snapshot.tailnet.before_disconnect
     if before and not given.confirm:
         raise RefusedError(Code.CONFIRMATION_NEEDED, before)
-    return _post(context, Disconnect(given.forget, _new_id()), source)
+    return _post(context, Disconnect(given.forget, new_order_id()), source)
 
 
 async def _auth_url(context: Context, _given: Empty, _source: str) -> Payload:
@@ -109,10 +108,6 @@ def _key_in(text: str) -> str:
     if why:
         raise RefusedError(Code.INVALID_AUTH_KEY, f"cannot use this auth key: {why}")
     return key
-
-
-def _new_id() -> str:
-    return os.urandom(8).hex()
 
 
 def _post(context: Context, order: TailnetOrder, source: str) -> Payload:

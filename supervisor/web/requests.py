@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -111,6 +112,11 @@ def json_response(
 def accepted(**more: str) -> web.Response:
     """Return 202 for an accepted order; its result appears on the event stream."""
     return json_response({"ok": True, **more}, 202)
+
+
+def new_order_id() -> str:
+    """Return the id of a new order, under which its result appears."""
+    return os.urandom(8).hex()
 
 
 _WANTED = {IntType: "a whole number", BoolType: "true or false", StrType: "a text"}

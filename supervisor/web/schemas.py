@@ -141,6 +141,17 @@ class SnapshotBody(Body):
     duration_s: float
 
 
+class BackupOrderBody(Body):
+    """An order for the backups, and its result."""
+
+    id: str
+    kind: Literal["backup", "restore"]
+    snapshot: str | None
+    at: Moment
+    state: Literal["under way", "done", "failed"]
+    why: str | None
+
+
 class BackupsBody(Body):
     """The state of the backups."""
 
@@ -156,6 +167,7 @@ class BackupsBody(Body):
     last_good: Moment | None
     next: Moment | None
     snapshots: list[SnapshotBody]
+    orders: Annotated[list[BackupOrderBody], Meta(max_length=16)]
 
 
 class PeerBody(Body):
@@ -416,6 +428,7 @@ def backups(context: Context, most: int | None = None) -> BackupsBody:
         last_good=_moment(context, view.last_good_s),
         next=_moment(context, view.next_s),
         snapshots=[SnapshotBody.of(each, duration_s=round(each.duration_s, 3)) for each in newest],
+        orders=[BackupOrderBody.of(order, at=context.moment(order.at_s)) for order in view.orders],
     )
 
 

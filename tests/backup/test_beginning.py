@@ -88,7 +88,7 @@ class Tries:
         nothing = SimpleNamespace(record=self._ignore, release=self._ignore, forget_swap_soon=self._look)
         work = SimpleNamespace(log=nothing, engine=nothing, places=nothing, decided=False, show=self._ignore)
         work.plan, work.view, work.hold = SimpleNamespace(holds=True), self._view, self._ignore
-        work.go_without, work.look_at_hold = self._go_without, self._look
+        work.go_without, work.look_at_hold, work.answer = self._go_without, self._look, self._ignore
         self._work = work
         self.start = Beginning(cast("Work", work), self._next, self.orders.extend)
         self.start._try = self._try  # type: ignore[method-assign]
@@ -184,8 +184,11 @@ async def test_a_start_without_backups_that_is_ordered_in_a_last_write_that_fail
 async def test_a_start_without_backups_takes_no_snapshot_that_was_ordered_before() -> None:
     """A run without backups takes no snapshots."""
     backups = Backups.__new__(Backups)
-    backups._work = cast("Work", SimpleNamespace(view=BackupView(BackupState.WITHOUT)))
+    answers: list[str] = []
+    work = SimpleNamespace(view=BackupView(BackupState.WITHOUT), answer=lambda _order, why: answers.append(why))
+    backups._work = cast("Work", work)
     await backups._carry_out(BackUp("somebody"))
+    assert answers == ["this run was started without backups"]
 
 
 def test_a_new_generation_is_newer_than_the_last_holder_s() -> None:

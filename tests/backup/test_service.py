@@ -37,6 +37,7 @@ def service(done: list[str], view: BackupView) -> Backups:
         holder=SimpleNamespace(release=release),
         kept=SimpleNamespace(generation=1, instance=""),
         rest=lambda: None,
+        abandon_orders=lambda _why: None,
     )
     backups._work = cast("Work", work)
     return backups

@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.core.order_states import DONE, FAILED, ORDER_STATES, REPLACED, UNDER_WAY, WAITING
 from supervisor.core.orders import (
-    DONE,
-    FAILED,
-    ORDER_STATES,
-    REPLACED,
-    UNDER_WAY,
-    WAITING,
     Connect,
     Disconnect,
     Orders,
