@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RESTORE = "/api/backups/2a588ecc/restore"
+OVER = {"state": "idle", "orders": [{"id": "1", "state": "done"}]}
 REPLACES = {"code": "CONFIRMATION_NEEDED", "error": "its folders are replaced"}
 
 
@@ -27,9 +28,10 @@ def supervisor() -> Iterator[Supervisor]:
 
 def wanting_confirmation(supervisor: Supervisor) -> None:
     """Let a restore be refused until it is confirmed."""
-    states = iter(({"state": "idle", "since": "1"}, {"state": "idle", "since": "2"}))
-    supervisor.given["GET /api/backups"] = lambda _: (200, next(states))
-    supervisor.given[f"POST {RESTORE}"] = lambda asked: (202, {}) if asked.body.get("confirm") else (409, REPLACES)
+    supervisor.given["GET /api/backups"] = (200, OVER)
+    supervisor.given[f"POST {RESTORE}"] = lambda asked: (
+        (202, {"order": "1"}) if asked.body.get("confirm") else (409, REPLACES)
+    )
 
 
 @pytest.mark.parametrize(("typed", "code", "sent"), [("y\n", 0, [{}, {"confirm": True}]), ("\n", 1, [{}])])
@@ -39,7 +41,7 @@ def test_a_person_is_asked_before_a_restore(supervisor: Supervisor, typed: str, 
     called = on_terminal(supervisor.folder, "backup", "restore", "2a588ecc", "--json", typed=typed, asked="go on?")
     assert called.code == code
     assert "its folders are replaced" in called.out
-    assert json.dumps({"state": "idle", "since": "2"} if code == 0 else REPLACES) in called.out.splitlines()
+    assert json.dumps(OVER if code == 0 else REPLACES) in called.out.splitlines()
     assert ("nothing was changed" in called.out) == (code == 1)
     assert supervisor.bodies(RESTORE) == sent
 
@@ -59,7 +61,7 @@ def test_a_restore_is_not_done_unasked(supervisor: Supervisor) -> None:
 def test_a_snapshot_that_takes_longer(supervisor: Supervisor, words: tuple[str, ...], out: str) -> None:
     """The exit code is 75, and programs get the state so far."""
     supervisor.given["GET /api/backups"] = (200, {"state": "snapshot"})
-    supervisor.given["POST /api/backups"] = (202, {})
+    supervisor.given["POST /api/backups"] = (202, {"order": "1"})
     with patch("supervisor.client.backup_commands._FOLLOW_S", 0.0):
         called = call(supervisor.folder, "backup", *words)
     assert (called.code, called.out) == (75, out)
