@@ -20,6 +20,7 @@ from supervisor.backup.threads import in_thread
 from supervisor.backup.words import BackupError
 from supervisor.core.process import ProcessSpec
 from supervisor.doctor.facts import LoneParent
+from supervisor.logs.redact import Redactor
 from supervisor.runtime import loop_latency
 from supervisor.system.spawn import SpawnError
 from tests.support.processes import below
@@ -58,7 +59,8 @@ def children() -> set[str]:
 async def test_a_restic_that_cannot_be_started_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the limit of processes, a call raises BackupError, which every caller handles."""
     monkeypatch.setattr("subprocess.Popen", refusing(errno.EAGAIN))
-    engine = SimpleNamespace(launcher=(), reaper=LoneParent().reaper, log=None)
+    log = SimpleNamespace(redactor=Redactor())
+    engine = SimpleNamespace(launcher=(), reaper=LoneParent().reaper, log=log)
     plan = SimpleNamespace(program="/bin/sleep", folder="/")
     restic = Restic(cast("Any", plan), cast("Any", SETTINGS), cast("Any", engine), {"PATH": os.defpath})
     with pytest.raises(BackupError, match="at its limit of processes"):

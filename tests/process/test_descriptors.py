@@ -97,7 +97,7 @@ def test_many_connections_do_no_harm(files: int, connections: int) -> None:
                 restart(run)
         with idle(port, connections):
             assert health(port) == 200
-        assert len(run.all("too few file descriptors")) <= 1
+        assert len(run.all("too few file descriptors")) <= 2
         if files == 64:
             told = run.wait_for("too few file descriptors")
             assert (told["limit"], "ulimit -n" in told["what_to_do"]) == (64, True)
@@ -125,7 +125,8 @@ def test_who_is_signed_in_does_not_starve_health(path: str) -> None:
                 assert call(run.run_dir, "status").code == 0
                 restart(run)
         assert run.stop() == 0
-        assert len(run.all("too few file descriptors")) == 1
+        # Once a minute, and what was counted since at the end.
+        assert len(run.all("too few file descriptors")) == 2
         assert not [record for record in run.records if "internal error" in str(record) or "raceback" in str(record)]
 
 
@@ -141,7 +142,8 @@ def test_many_connections_to_the_port_of_a_held_app_do_no_harm() -> None:
                 assert (health(port), health(app_port)) == (200, 503)
                 assert call(run.run_dir, "status").code in {0, 1}
         assert run.stop() == 0
-        assert len(run.all("too few file descriptors")) == 1
+        # Once a minute, and what was counted since at the end.
+        assert len(run.all("too few file descriptors")) == 2
         assert not [record for record in run.records if "internal error" in str(record) or "raceback" in str(record)]
 
 

@@ -171,12 +171,16 @@ async def test_a_start_that_fails_leaves_nothing_that_listens(monkeypatch: pytes
                     found += name[1:2] == (served.app_port,)
             return found
 
-        def fail(*_words: object) -> None:
-            raise OSError("no memory")
+        duplicate = socket.socket.dup
+
+        def fail(listener: socket.socket) -> socket.socket:
+            if listener.getsockname()[1:2] == (served.app_port,):
+                raise OSError("no memory")
+            return duplicate(listener)
 
         before = count()
         with monkeypatch.context() as patched:
-            patched.setattr("supervisor.web.server.DescriptorShortage", fail)
+            patched.setattr(socket.socket, "dup", fail)
             with pytest.raises(OSError, match="no memory"):
                 served.server._listen()
         assert count() == before == 2
