@@ -34,15 +34,16 @@ import sys, threading
 from supervisor.runtime.loop_latency import import_alone
 names = ["prometheus_client.core", "prometheus_client.exposition", "prometheus_client.parser", "prometheus_client"]
 sys.setswitchinterval(1e-5)
-start = threading.Barrier(len(names))
+start, loaded = threading.Barrier(len(names)), []
 def load(name):
     start.wait()
-    print(import_alone(name).__name__)
+    loaded.append(import_alone(name).__name__)
 threads = [threading.Thread(target=load, args=(name,)) for name in names]
 for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
+print(*sorted(loaded))
 """
 
 
@@ -50,4 +51,4 @@ def test_threads_may_enter_a_package_by_different_modules() -> None:
     """If they import at the same time, most of these runs end with an error of importlib."""
     for _ in range(5):
         done = subprocess.run([sys.executable, "-c", TOGETHER], capture_output=True, text=True, check=False)
-        assert (done.stderr, len(done.stdout.split())) == ("", 4)
+        assert (done.stderr, len(done.stdout.split())) == ("", 4), done.stdout

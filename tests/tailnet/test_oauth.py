@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import socket
 import threading
 import time
@@ -316,13 +315,13 @@ async def test_the_default_timing_ends_within_half_a_minute() -> None:
 async def test_its_libraries_are_loaded_in_a_thread(fake: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes a part of a tenth of a second, for which the loop would wait."""
     threads: dict[str, int] = {}
-    load = importlib.import_module
+    load = oauth_client.import_alone
 
     def note(name: str) -> object:
         threads[name] = threading.get_ident()
         return load(name)
 
-    monkeypatch.setattr(oauth_client, "import_module", note)
+    monkeypatch.setattr(oauth_client, "import_alone", note)
     await Client(fake.url).oauth.mint(Secret(SECRET))
     assert set(threads) == {"aiohttp.client", "tenacity"}
     assert threading.get_ident() not in threads.values()
