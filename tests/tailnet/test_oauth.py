@@ -15,6 +15,7 @@ from supervisor.config.parsers import SecretSource
 from supervisor.config.tailscale_env import is_client_secret
 from supervisor.logs.redact import Redactor
 from supervisor.runtime import loop_latency
+from supervisor.runtime.loop_latency import import_alone
 from supervisor.secret import Secret
 from supervisor.tailnet import oauth_client
 from supervisor.tailnet.oauth_client import (
@@ -315,7 +316,7 @@ async def test_the_default_timing_ends_within_half_a_minute() -> None:
 async def test_its_libraries_are_loaded_in_a_thread(fake: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes a part of a tenth of a second, for which the loop would wait."""
     threads: dict[str, int] = {}
-    load = oauth_client.import_alone
+    load = import_alone
 
     def note(name: str) -> object:
         threads[name] = threading.get_ident()
