@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 # Printable ASCII, newline and tab; and the same with the bytes of longer characters.
 ASCII = bytes(code for code in range(0x7F) if code >= ord(" ") or code in b"\n\t")
 TEXT = ASCII + bytes(range(0x80, 0x100))
-# Unicode's default ignorable characters (DerivedCoreProperties.txt) except the variation selectors that emoji need, and
-# its line separators and annotations.
+# Unicode's default ignorable characters (DerivedCoreProperties.txt) except emoji's variation selectors, and its line
+# separators and annotations.
 _UNSEEN = (
     *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
     *((0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0)),
@@ -20,19 +20,12 @@ _UNSEEN = (
 )
 # Those of them that Python considers printable, and all of their bytes but the first.
 _PRINTABLE = (b"\xcd\x8f", b"\xe1\x85", b"\xe1\x9e", b"\xe1\xa0", b"\xe3\x85\xa4", b"\xef\xbe\xa0", b"\xf3\xa0")
-# Variation selectors are invisible too: they are shown as they are, but can split a word. All but their last byte.
-_SELECTORS = (0xFE00, 0xFE0F)
-SELECTOR = b"\xef\xb8"
-WITH_SELECTORS = (*_PRINTABLE, SELECTOR)
 _OTHERS = bytes(code for code in range(256) if code not in b"\xcd\xe1\xe3\xef\xf3")
 _BLANKS = bytes.maketrans(b"\n\t", b"  ")
 
 
-def is_clean(data: bytes, leads: tuple[bytes, ...] = _PRINTABLE) -> bool:
-    """Return whether text certainly has no such characters; a cheap check that may return False for clean text.
-
-    With ``WITH_SELECTORS``, also whether it has no variation selectors.
-    """
+def is_clean(data: bytes) -> bool:
+    """Return whether text certainly has no such characters; a cheap check that may return False for clean text."""
     if data.translate(None, TEXT):
         return False
     if data.isascii():
@@ -41,7 +34,7 @@ def is_clean(data: bytes, leads: tuple[bytes, ...] = _PRINTABLE) -> bool:
         text = data.translate(_BLANKS).decode()
     except UnicodeDecodeError:
         return False
-    return text.isprintable() and not (data.translate(None, _OTHERS) and any(lead in data for lead in leads))
+    return text.isprintable() and not (data.translate(None, _OTHERS) and any(lead in data for lead in _PRINTABLE))
 
 
 def is_utf8(data: bytes) -> bool:
@@ -76,12 +69,12 @@ def _is_printable(character: str) -> bool:
 
 @cache
 def unseen_pattern() -> bytes:
-    """Return a pattern for the invisible characters beyond ASCII, including C1 controls and selectors, in UTF-8."""
+    """Return a pattern for the characters beyond ASCII, including C1 controls, in UTF-8."""
     # Compiled on first use: it would add milliseconds to the start.
     import re
 
     lasts: dict[bytes, bytes] = {}
-    for code in (*unseen(), *range(_SELECTORS[0], _SELECTORS[1] + 1)):
+    for code in unseen():
         character = chr(code).encode()
         lasts[character[:-1]] = lasts.get(character[:-1], b"") + character[-1:]
     return b"|".join(re.escape(lead) + b"[" + re.escape(last) + b"]" for lead, last in lasts.items())

@@ -33,13 +33,15 @@ class Call(NamedTuple):
 class _Options(NamedTuple):
     """The options of a program: ``short`` is as for getopt(3), ``long`` has those that take a value.
 
-    No script follows the ``last`` of an interpreter's; the values of those in ``loads`` are paths that it loads.
+    No script follows the ``last`` of an interpreter's; the values of those in ``loads`` are paths that it loads. The
+    value of those in ``apart`` is always the next word.
     """
 
     short: str = ""
     long: tuple[str, ...] = ()
     last: tuple[str, ...] = ()
     loads: tuple[str, ...] = ()
+    apart: str = ""
 
 
 _ENV = _Options("C:S:u:a:", ("chdir", "split-string", "unset", "argv0"))
@@ -56,7 +58,7 @@ _WRAPPERS = {
 }
 _SHELLS = frozenset({"ash", "bash", "csh", "dash", "ksh", "mksh", "sh", "tcsh", "zsh"})
 _INTERPRETERS = {
-    **dict.fromkeys(_SHELLS, _Options("o:O:", ("rcfile", "init-file"), ("c", "s"))),
+    **dict.fromkeys(_SHELLS, _Options("", ("rcfile", "init-file"), ("c", "s"), apart="oO")),
     "fish": _Options("C:d:f:", ("init-command",), ("c", "command")),
     "node": _Options(
         "e:p:r:C:",
@@ -95,8 +97,12 @@ def scripts(program: str, call: Call) -> Iterator[str]:
     yield from (os.path.join(call.cwd, value) for letter, value in found if letter in options.loads and "/" in value)
     if not rest or rest[0] == "-" or any(letter in options.last for letter, _ in found):
         return
-    path = os.path.join(call.cwd, rest[0])
+    # Not every option that takes a value is known here: its value, which is no file, would be taken for the script.
+    paths = [os.path.join(call.cwd, word) for word in rest]
+    path = next(filter(os.path.isfile, paths), paths[0])
     yield path
+    if path != paths[0] and name in {"pypy", "python"} and os.path.isdir(paths[0]):
+        yield paths[0]
     if name in {"bash", "sh"} and not os.path.exists(path):
         # They search PATH for a name alone.
         for candidate in call._replace(words=rest).candidates if "/" not in rest[0] else ():
@@ -173,6 +179,9 @@ def _short(word: str, options: _Options, rest: list[str]) -> Iterator[tuple[str,
     letters = word[1:]
     while letters:
         letter, letters = letters[0], letters[1:]
+        if letter in options.apart:
+            yield letter, rest.pop(0) if rest else ""
+            continue
         _, _, after = options.short.partition(letter)
         if not after.startswith(":"):
             yield letter, ""

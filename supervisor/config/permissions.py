@@ -47,6 +47,7 @@ VARIABLES = {
     **dict.fromkeys(("BASH_ENV", "WEBSOCKET_CLIENT_CA_BUNDLE", "ZDOTDIR"), ""),
     **dict.fromkeys(("NODE_PATH", "PERL5LIB", "PERLLIB", "PYTHONHOME", "PYTHONPATH", "RUBYLIB"), ":"),
 }
+_NULL = os.makedev(1, 3)
 _TO_ROOT = "give it to root, with write access for no one else"
 _OUT_OF_PATH = f"take that folder out of PATH, or {_TO_ROOT}"
 _READ_BY_ROOT = "root reads"
@@ -146,6 +147,9 @@ class Auditor:
 def _may_modify(status: os.stat_result, person: Person) -> bool:
     if stat.S_ISLNK(status.st_mode):
         # Replacing a link requires rights to its folder.
+        return False
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
+        # Many programs are given it in the place of a file; what is written to it is gone.
         return False
     if status.st_uid == person.uid or (person is _ANYONE and status.st_uid):
         return True
@@ -280,10 +284,6 @@ def _process(spec: ProcessSpec, plan: Plan, persons: tuple[Person, ...]) -> Iter
     # The app may change its own programs.
     if uid == 0 or plan.app_user is None or uid != plan.app_user.uid:
         yield from programs(spec, tuple(person for person in persons if person.uid != uid))
-    if uid:
-        # The launcher runs as root in the process's own environment.
-        role = f"{{}} of {spec.name} has root's setpriv load"
-        yield from _named_by_variables(_LOADED, spec.env, spec.cwd, persons, role)
 
 
 def _own_code() -> dict[str, bool]:
@@ -301,16 +301,12 @@ def _own_code() -> dict[str, bool]:
 
 
 def _named_by_variables(
-    variables: Mapping[str, str],
-    environ: Mapping[str, str],
-    cwd: str,
-    persons: tuple[Person, ...],
-    role: str = "{} names",
+    variables: Mapping[str, str], environ: Mapping[str, str], cwd: str, persons: tuple[Person, ...]
 ) -> Iterator[AuditedPath]:
     for name, separators in variables.items():
         text = environ.get(name)
         for path in _paths(name, text, separators) if text else ():
-            yield from _loaded(os.path.join(cwd, path), role.format(name), persons)
+            yield from _loaded(os.path.join(cwd, path), f"{name} names", persons)
 
 
 def _paths(name: str, text: str, separators: str) -> Iterator[str]:

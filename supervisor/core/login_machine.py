@@ -135,7 +135,8 @@ def _late_key(machine: TailnetMachine, _event: TailnetEvent, _now_s: float) -> S
 def _no_key(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
     """Handle that the OAuth client got no key, permanently or temporarily."""
     key = machine.key or b""
-    failure = LoginFailure(machine.wish, event.why, machine.pasted)
+    # A login URL follows a refusal only.
+    failure = LoginFailure(machine.wish, event.why, machine.pasted and bool(event.refusal))
     machine = machine._replace(stage=Stage.IDLE, running=Action.NOTHING, failure=failure)
     machine = _erred(_counted(machine, NO_KEY), event.why, now_s)
     why = (("why", event.why),)
@@ -352,7 +353,7 @@ def _follow_trying(machine: TailnetMachine, seen: Observation, now_s: float, *, 
     return _erred(_counted(machine, NO_ANSWER), why, now_s)._replace(
         stage=Stage.RELEASING if machine.replaces else Stage.IDLE,
         retry=retry._replace(note=why).given_up(now_s),
-        failure=LoginFailure(retry.wish, why, machine.pasted),
+        failure=LoginFailure(retry.wish, why),
     )
 
 

@@ -162,7 +162,7 @@ class TailnetEvent(NamedTuple):
 
 
 class LoginFailure(NamedTuple):
-    """Why the login for a wish failed; ``pasted`` is whether with a pasted key: not all who share the wish gave it."""
+    """Why the login for a wish failed; ``pasted`` is whether a pasted key was refused: not all who share it gave it."""
 
     wish: int
     why: str

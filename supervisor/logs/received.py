@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Mask = Callable[[str], str]
 
-_MOST_CHARACTERS = 64 * 1024
+_MOST_CHARACTERS = 8 * 1024
 _USUAL_CHARACTERS = 300
 
 
@@ -31,14 +31,16 @@ def received_line(text: str, mask: Mask, most_characters: int = _USUAL_CHARACTER
     if len(text) > _MOST_CHARACTERS:
         # Masking would hold up the loop, and cutting it before could leave a part of a secret.
         return f"a text of {len(text)} characters, which is too long to be shown"
+    masked = mask(text)
+    line = " ".join(masked.split())
     # Masked again, as a secret may consist of words that came on several lines.
-    return received(" ".join(mask(text).split()), mask)[:most_characters]
+    return received(line, mask if line != masked else str)[:most_characters]
 
 
 def visible(value: Any) -> Any:
     """Return a struct, a tuple, a list or a dictionary with everything invisible in each of its texts escaped."""
     if isinstance(value, str):
-        return received(value, str)
+        return value if value.isascii() and value.isprintable() else received(value, str)
     if isinstance(value, msgspec.Struct):
         return type(value)(**{name: visible(getattr(value, name)) for name in value.__struct_fields__})
     if isinstance(value, dict):

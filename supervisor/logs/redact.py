@@ -12,7 +12,7 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from supervisor.characters import SELECTOR, WITH_SELECTORS, is_clean, is_utf8, unseen_pattern
+from supervisor.characters import is_clean, is_utf8, unseen_pattern
 from supervisor.moltis import SETUP_CODE, SETUP_CODE_HINTS
 from supervisor.namedtuples import NamedTuple
 
@@ -48,29 +48,19 @@ _MOST_NESTED = 3
 _NESTED = rb"\\\\|%25|%5[cC]|\\(?:u00|x|u\{)(?:25|5[cC])"
 # One of these is in it, which costs less to see.
 _NESTED_HINTS = (b"\\\\", b"%", b"\\x", b"\\u{", b"\\u0025", b"\\u005c", b"\\u005C")
-_ESCAPE = b"\x1b"
-_ESCAPE_SIGNS = (b"\\", b"%", _ESCAPE)
+_ESCAPE_SIGNS = (b"\\", b"%", b"\x1b")
 # Credentials of HTTP's Basic scheme, in which a password is not readable as such.
 _BASIC_HINT = b"Basic "
 _BASIC = rb"Basic {1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 # The groups of the pattern.
 _PAIR, _BYTES, _CHARACTER = 2, (5, 7), 6
-# Escape sequences of terminals (ECMA-48, ECMA-35), and other control characters. A string ends at the next control
-# sequence at the latest, so that looking for its end costs no more than its length.
-_STRING = rb"(?:[^\x07\x1b\n\xc2]|\xc2[\xa0-\xbf])*+(?:\x07|\x1b\\|\xc2\x9c)"
-_PARAMETERS = rb"[0-?]*[ -/]*[@-~]"
-_SEQUENCE = rb"\x1b(?:\[" + _PARAMETERS + rb"|[PX\]^_]" + _STRING + rb"|[ #%()*+][0-9A-Za-z])?"
-# Others are of a few characters, or begin with a control character beyond ASCII (here in UTF-8). Both readings count: a
-# terminal also hides what follows the control character, and a file shows it.
-_SHORT_SEQUENCE = rb"\x1b(?:[0-OQ-WYZ\\`-~]|[ -/]{2}|[!\"$&',./-])"
-_C1 = b"\xc2"
-_C1_SEQUENCE = rb"\xc2(?:\x9b" + _PARAMETERS + rb"|[\x90\x98\x9d-\x9f]" + _STRING + rb")"
-_ANY_SEQUENCE = _C1_SEQUENCE + b"|" + _SEQUENCE[:-2] + rb"|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])?"
+# Escape sequences of terminals (ECMA-48), and other control characters.
+_SEQUENCE = rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ #%()*+][0-9A-Za-z])?"
+# Their introducer as a single character, in UTF-8.
+_C1 = b"\xc2\x9b"
+_C1_SEQUENCE = rb"\xc2\x9b[0-?]*[ -/]*[@-~]|"
 _FEW_SEQUENCES = 8
-_SELECTORS = SELECTOR + rb"[\x80-\x8f]"
-# As a number: looking for that costs a tenth.
-_SELECTOR_LEAD = SELECTOR[0]
 # Where there are fewer, the lines that have one are searched for: random bytes have two in as many.
 _BYTES_AN_ESCAPE = 100
 _CONTROL = rb"|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]+|"
@@ -135,22 +125,15 @@ class Redactor:
         self.longest_bytes = _LONGEST_ESCAPE_BYTES * max(map(len, self._secrets), default=0)
 
     def touches(self, text: bytes, *, daemon: bool = False) -> bool:
-        """Return whether text without invisible characters may contain a secret; a cheap check.
-
-        It may have variation selectors, which are shown as they are.
-        """
+        """Return whether text without invisible characters may contain a secret; a cheap check."""
         if self._may_hold(text, daemon=daemon):
             return True
-        if _SELECTOR_LEAD in text and (seen := _compiled(_SELECTORS).sub(b"", text)) != text:
-            return self.touches(seen, daemon=daemon)
         if b"\\" not in text and b"%" not in text:
             return False
         for spelled in _deeply_spelled_out(_with_escapes(text)):
             if self._may_hold(spelled, daemon=daemon):
                 return True
-            if is_clean(spelled, WITH_SELECTORS):
-                continue
-            if any(self._may_hold(seen, daemon=daemon) for seen in _without_unseen(spelled)):
+            if not is_clean(spelled) and self._may_hold(_without_unseen(spelled), daemon=daemon):
                 return True
         return False
 
@@ -221,20 +204,20 @@ class Redactor:
 
     def _hides(self, data: bytes, *, daemon: bool) -> bool:
         """Return whether a secret may appear when invisible characters are removed."""
-        if is_clean(data):
-            return False
-        seen = _without_unseen(data)
-        return self.touches(seen[0], daemon=daemon) or (len(seen) > 1 and self.touches(seen[1], daemon=daemon))
+        return not is_clean(data) and self.touches(_without_unseen(data), daemon=daemon)
 
     def _found(self, data: bytes, *, daemon: bool) -> Iterator[SecretSpan]:
         yield from self._found_as_written(data, daemon=daemon)
-        if is_clean(data, WITH_SELECTORS) and b"\\" not in data and b"%" not in data:
+        seen = data if is_clean(data) else _without_unseen(data)
+        if seen is data and b"\\" not in data and b"%" not in data:
             return
-        announced = any(_ANNOUNCED in seen for seen in (data, *_without_unseen(data)))
+        lines = [data], [seen]
+        if _ANNOUNCED not in seen:
+            # Views are expensive: one is made for each line that needs it. An announced URL may follow lines later.
+            lines = data.split(b"\n"), seen.split(b"\n")
         at = 0
-        # Views are expensive: one is made for each line that needs it. An announced URL may follow lines later.
-        for line in (data,) if announced else data.split(b"\n"):
-            for view in _views(line) if self._hides(line, daemon=daemon) or self.touches(line, daemon=daemon) else ():
+        for line, read in zip(*lines, strict=True):
+            for view in _views(line) if self.touches(read, daemon=daemon) else ():
                 for context, begin, end in self._found_as_written(view.text, daemon=daemon):
                     yield SecretSpan(at + view.begin_of(context), at + view.begin_of(begin), at + view.end_of(end))
             at += len(line) + 1
@@ -322,29 +305,20 @@ class _View(NamedTuple):
 
 def _views(data: bytes) -> Iterator[_View]:
     """Yield each decoded view of the bytes that differs from them."""
-    seen = [*_unseen_views(data)]
-    yield from seen
-    for bytes_of in (None, *seen):
-        text = data if bytes_of is None else bytes_of.text
-        patterns = (_ESCAPES,) if b"\\" in text else ()
-        for escapes in (*patterns, _ESCAPES + _URL_ESCAPES) if b"%" in text else patterns:
-            spelled = _view(escapes, text, bytes_of)
-            for _ in range(_MOST_NESTED):
-                if spelled is None:
-                    break
-                yield spelled
-                yield from _unseen_views(spelled.text, spelled)
-                spelled = _view(escapes, spelled.text, spelled)
-
-
-def _unseen_views(data: bytes, bytes_of: _View | None = None) -> Iterator[_View]:
-    """Yield each view of the bytes without what nobody sees, if there is any."""
-    if is_clean(data, WITH_SELECTORS):
-        return
-    for sequence in (_SEQUENCE, _ANY_SEQUENCE) if _is_ambiguous(data) else (_SEQUENCE,):
-        seen = _view(sequence + _CONTROL + unseen_pattern(), data, bytes_of)
-        if seen is not None:
-            yield seen
+    seen = None if is_clean(data) else _view(_unseen(), data)
+    if seen is not None:
+        yield seen
+    patterns = (_ESCAPES,) if b"\\" in data else ()
+    for escapes in (*patterns, _ESCAPES + _URL_ESCAPES) if b"%" in data else patterns:
+        spelled = _view(escapes, data)
+        for _ in range(_MOST_NESTED):
+            if spelled is None:
+                break
+            yield spelled
+            both = None if is_clean(spelled.text) else _view(_unseen(), spelled.text, spelled)
+            if both is not None:
+                yield both
+            spelled = _view(escapes, spelled.text, spelled)
 
 
 def _view(pattern: bytes, data: bytes, bytes_of: _View | None = None) -> _View | None:
@@ -387,33 +361,23 @@ def _decoded(found: re.Match[bytes]) -> bytes:
     return chr(min(code, _MOST_CODE)).encode(errors="surrogatepass")
 
 
-def _without_unseen(data: bytes) -> tuple[bytes, ...]:
-    """Return the texts of the views without invisible characters, faster: most sequences repeat."""
+def _without_unseen(data: bytes) -> bytes:
+    """Return the text of the view without invisible characters, faster: most sequences repeat."""
+    if _C1 in data:
+        data = _compiled(_C1_SEQUENCE + _SEQUENCE).sub(b"", data)
     for _ in range(_FEW_SEQUENCES):
-        found = _compiled(_SEQUENCE).search(data) if _ESCAPE in data else None
+        found = _compiled(_SEQUENCE).search(data) if b"\x1b" in data else None
         # An escape alone is a part of every sequence.
-        if found is None or found[0] == _ESCAPE:
+        if found is None or found[0] == b"\x1b":
             break
         data = data.replace(found[0], b"")
-    if _ESCAPE not in data and _C1 not in data:
-        return (_without_controls(data),)
-    seen = _without_controls(_compiled(_SEQUENCE).sub(b"", data))
-    if not _is_ambiguous(data):
-        return (seen,)
-    return seen, _without_controls(_compiled(_ANY_SEQUENCE).sub(b"", data))
-
-
-def _is_ambiguous(data: bytes) -> bool:
-    """Return whether terminals and files show different text, other than by the usual sequences."""
-    if _ESCAPE in data and _compiled(_SHORT_SEQUENCE).search(data):
-        return True
-    return _C1 in data and _compiled(_C1_SEQUENCE).search(data) is not None
-
-
-def _without_controls(data: bytes) -> bytes:
-    data = data.translate(None, _CONTROLS)
+    data = _compiled(_SEQUENCE).sub(b"", data).translate(None, _CONTROLS)
     # Only these are left, and each begins with a literal byte: re skips to those, and tries no pattern elsewhere.
     return data if data.isascii() else _compiled(unseen_pattern()).sub(b"", data)
+
+
+def _unseen() -> bytes:
+    return _C1_SEQUENCE + _SEQUENCE + _CONTROL + unseen_pattern()
 
 
 def _with_escapes(text: bytes) -> bytes:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from supervisor.core.process import ProcessSpec, User
 
 MARK = "SUPERVISED_PROCESS"
+_ENV = "/usr/bin/env"
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 # What the kernel reads of a file to know how to run it (BINPRM_BUF_SIZE); and enough to find most programs' loaders.
@@ -76,10 +77,11 @@ def spawn(
     env = {**spec.env, MARK: mark(spec.name)}
     if death_fd is not None:
         env["TS_PARENT_DEATH_FD"] = str(death_fd)
+    given = _for_its_user_only(spec, env) if launcher else ()
     (out_read, out_write), (err_read, err_write) = _output_pipes(spec)
     try:
         child = subprocess.Popen(
-            [*launcher, *_as_user(spec, launcher), program, *spec.argv[1:]],
+            [*launcher, *_as_user(spec, launcher), *given, program, *spec.argv[1:]],
             env=env,
             cwd=spec.cwd,
             stdin=subprocess.DEVNULL,
@@ -141,6 +143,20 @@ def _as_user(spec: ProcessSpec, launcher: Sequence[str]) -> tuple[str, ...]:
         return ("--",) if launcher else ()
     identity = ("--reuid", str(spec.user.uid), "--regid", str(spec.user.gid))
     return (*identity, "--init-groups", "--inh-caps=-all", "--")
+
+
+def _for_its_user_only(spec: ProcessSpec, env: dict[str, str]) -> tuple[str, ...]:
+    """Move variables of the C library's loader behind the change of user: setpriv is root before.
+
+    Raises SpawnError.
+    """
+    names = [name for name in env if name.startswith("LD_") or name == "GCONV_PATH"] if spec.user else []
+    if not names:
+        return ()
+    if "=" in spec.argv[0]:
+        why = f"its path has a = in it, so that env cannot start it with {' and '.join(names)}; rename it"
+        raise SpawnError(NOT_EXECUTABLE, f"cannot start {spec.name}: {why}")
+    return (_ENV, *(f"{name}={env.pop(name)}" for name in names))
 
 
 def _as_user_without_launcher(spec: ProcessSpec, launcher: Sequence[str]) -> dict[str, Any]:

@@ -66,6 +66,9 @@ def _repository_goes(world: World, chance: random.Random) -> Undo:
             shutil.rmtree(repository, ignore_errors=True)
             with contextlib.suppress(OSError):
                 away.rename(repository)
+        if repository.exists() and not (repository / "config").exists() and not _restics(world):
+            # One that was begun and will never be finished, which is for a person to remove.
+            shutil.rmtree(repository, ignore_errors=True)
 
     undo()
     return undo

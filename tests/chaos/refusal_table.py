@@ -162,7 +162,7 @@ HARMLESS = frozenset(
     for module, names in {
         "os": """close getpid geteuid getuid getgrouplist urandom fsencode fsdecode strerror sysconf isatty umask
               setpriority getcwd get_terminal_size _exit waitstatus_to_exitcode path environ devnull defpath
-              stat_result statvfs_result major minor execve
+              stat_result statvfs_result major minor makedev execve
               getpriority""",
         "socket": "inet_aton inet_pton inet_ntop getaddrinfo AddressFamily SocketType",
         "signal": "signal getsignal valid_signals set_wakeup_fd pthread_sigmask Signals default_int_handler",

@@ -193,6 +193,8 @@ def test_what_wrappers_run(theirs: Path, tmp_path: Path, line: str) -> None:
         ("python3", "{theirs}"),
         ("perl", "-w", "-I", "/usr/lib", "{theirs}/tool"),
         ("{ours}/node", "--require", "{theirs}/tool", "{ours}/zsh"),
+        ("{ours}/node", "--unhandled-rejections", "strict", "{theirs}/tool"),
+        ("bash", "-oe", "pipefail", "{theirs}/tool"),
         ("{ours}/by-env", "x"),
         ("{ours}/by-argument",),
     ],
@@ -270,6 +272,7 @@ def test_a_script_that_somebody_could_make(tmp_path: Path, command: tuple[str, .
         "{ours}/job --state={theirs}/data -o{theirs}/new {theirs}",
         "{ours}/job {theirs}/mode-777",
         "{ours}/gosu moltis {theirs}/tool",
+        "env BASH_ENV=/dev/null {ours}/job",
         "setpriv --reuid=1000 --init-groups {theirs}/tool",
     ],
 )
@@ -372,18 +375,6 @@ def test_a_file_in_a_folder_that_is_searched(tmp_path: Path) -> None:
     os.chown(library, MOLTIS.uid, -1)
     (problem,) = problems(environ)
     assert f"trust {library}: LD_LIBRARY_PATH names it" in problem
-
-
-@as_root
-@pytest.mark.parametrize(("user", "owner"), [("worker", WORKER), ("moltis", MOLTIS)])
-def test_roots_launcher_loads_what_is_meant_for_a_process(tmp_path: Path, user: str, owner: User) -> None:
-    """setpriv runs as root in the process's environment, so that nobody's own libraries are for it; the rest may be."""
-    own = script(tmp_path / "lib" / "own.so", owner=owner)
-    config = with_process(tmp_path, "true", user=user, env=f'LD_PRELOAD = "{own}"')
-    (problem,) = problems({}, config=config)
-    assert "which LD_PRELOAD of job has root's setpriv load, and" in problem
-    assert problems({}, config=with_process(tmp_path, "true", user=user, env=f'SSL_CERT_FILE = "{own}"')) == []
-    assert problems({}, config=with_process(tmp_path, "env", f"LD_PRELOAD={own}", "true", user=user)) == []
 
 
 @as_root

@@ -132,6 +132,21 @@ def test_another_user_can_open_its_standard_streams_anew(prefix: tuple[str, ...]
         run.wait_for("three", stream="stdout")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start as another user")
+def test_what_the_loader_reads_is_for_its_user_only(tmp_path: Path) -> None:
+    """The program that starts it runs as root first, and must not load libraries that the user may have put there."""
+    tmp_path.chmod(0o777)
+    traced = {"LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": f"{tmp_path}/loaded", "LD_LIBRARY_PATH": f"{tmp_path}/lib:"}
+    given = ", ".join(f'{name} = "{value}"' for name, value in traced.items())
+    command = '["sh", "-c", "echo found $LD_LIBRARY_PATH $0 $1; exec sleep 300", "a b", "c=d"]'
+    with running(
+        "sleep", "300", toml=f'[process.job]\ncommand = {command}\nuser = "nobody"\nenv = {{{given}}}\n'
+    ) as run:
+        run.wait_for(f"found {tmp_path}/lib: a b c=d")
+    owners = {path.stat().st_uid for path in tmp_path.glob("loaded.*")}
+    assert owners == {pwd.getpwnam("nobody").pw_uid}
+
+
 def test_a_password_that_has_changed_is_given_to_the_next_start(tmp_path: Path) -> None:
     """The password's file is read at each start, and its new content is masked; an unreadable file changes nothing."""
     file = tmp_path / "password"
