@@ -55,7 +55,7 @@ def untruths(world: World) -> list[str]:
 
 def unfollowed(world: World) -> list[str]:
     """Return why the supervisor may not follow tailscaled yet: it has fewer descriptors then."""
-    if world.around.control is None:
+    if world.around.way is None:
         return []
     try:
         state = world.ask("/api/tailscale/status")["state"]
@@ -86,7 +86,7 @@ def leaks(world: World) -> list[str]:
         return []
     now, then = use(world), world.baseline
     # The connection to tailscaled that stays may come a moment after the state is known.
-    followed = world.around.control is not None
+    followed = world.around.way is not None
     found = []
     if now.files > then.files + followed or now.pipes > then.pipes + 4:
         found.append(f"descriptors: {now.files}+{now.pipes} after {then.files}+{then.pipes}")

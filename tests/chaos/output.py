@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -132,7 +133,9 @@ class Output:
                 self._pieces.put(b"")
                 return
             if self._fd >= 0:
-                select.select([self._fd], [], [], _LOOK_S)
+                # The consumer may go away meanwhile.
+                with contextlib.suppress(OSError, ValueError):
+                    select.select([self._fd], [], [], _LOOK_S)
                 if data is not None:
                     time.sleep(_LOOK_S / 5)
             else:
