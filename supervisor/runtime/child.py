@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.loop_latency import SoonReader
     from supervisor.runtime.store import SnapshotStore
     from supervisor.system.kernel import OomCounter
+    from supervisor.system.procfs import Remains
     from supervisor.system.reaper import Exit, Reaper
     from supervisor.system.spawn import Spawned
     from supervisor.system.sweeper import Sweeper
@@ -100,13 +101,13 @@ _IN_FOREGROUND = "have it stay in the foreground (most programs have an option f
 class Child:
     """One process: ``generation`` counts its state changes, ``sweeper`` ends what its last run left behind."""
 
+    _remains: Remains
+
     def __init__(self, spec: ProcessSpec, engine: ChildHost) -> None:
         self.spec = spec._replace(ordered=bool(spec.after))
         self.machine = Machine()
         self.generation = 0
         self.sweeper: Sweeper | None = None
-        # Returns the names of orphans of unknown origin that began less than so many seconds ago.
-        self._strangers_within: Callable[[float], list[str]] = lambda _s: []
         self._engine = engine
         self._killed_by_us = False
         self._refused: set[int] = set()
@@ -330,8 +331,7 @@ class Child:
         from supervisor.system.procfs import Remains
         from supervisor.system.sweeper import Sweeper
 
-        remains = Remains(self.spec, self._last_pid, self._engine.log.pipes_of(self.spec.name))
-        self._strangers_within = remains.strangers_within
+        remains = self._remains = Remains(self.spec, self._last_pid, self._engine.log.pipes_of(self.spec.name))
         self.sweeper = Sweeper(lambda: remains.find(self._engine.orphans()))
         self._engine.sweepers.append(self.sweeper)
         self._engine.sweeping[self.spec.name] = self
@@ -365,7 +365,7 @@ class Child:
             remedy = _IN_FOREGROUND if background else None
             self._record("warning", "ended what it left behind", **sweeper.figures(), what_to_do=remedy)
             guess = f"seems to have gone into the background, and left {len(sweeper.seen)} running"
-        elif background and (names := self._strangers_within(time.monotonic() - last.at_s + last.uptime_s)):
+        elif background and (names := self._remains.strangers_within(time.monotonic() - last.at_s + last.uptime_s)):
             self._record("warning", "may have left something behind", names=names, what_to_do=_IN_FOREGROUND)
             guess = f"may have gone into the background, as {', '.join(names)} began meanwhile"
         else:

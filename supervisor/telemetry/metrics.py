@@ -1,6 +1,6 @@
 """All metrics, each definition with its value, and the collector that writes Prometheus' formats.
 
-The reference page is generated from SECTIONS. prometheus_client is imported by the first scrape.
+The reference page is generated from SECTIONS. This module is imported by the first scrape, as its library is large.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import sys
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client.core import Metric as Family
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor import __version__
 from supervisor.core.backup import RESULTS, BackupState
@@ -23,8 +27,6 @@ from supervisor.moltis import DURATION_BUCKETS_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from prometheus_client.core import Metric as Family
 
     from supervisor.core.backup import SnapshotView
     from supervisor.core.counts import Counts
@@ -524,8 +526,6 @@ class Collector:
         yield from self._relayed
 
     def _family(self, metric: Metric) -> Family:
-        from prometheus_client.core import Metric as Family
-
         name = metric.full_name
         family = Family(name.removesuffix(_TOTAL), metric.help, metric.kind)
         found = metric.read(self._data)
@@ -540,8 +540,6 @@ class Collector:
 
 def write(data: ScrapeData, accept: str, *, gzipped: bool = False) -> Exposition:
     """Return all metrics in the format requested by the header ``accept``."""
-    from prometheus_client.exposition import choose_encoder
-
     collector = Collector(data)
     accept = _without_refused(accept)
     try:
@@ -577,8 +575,6 @@ def _add_buckets(family: Family, labels: dict[str, str], durations: Durations) -
 
 def _relayed_families(text: bytes | None) -> list[Family] | None:
     """Return tailscaled's own metrics; None if they are missing or cannot be parsed."""
-    from prometheus_client.parser import text_string_to_metric_families
-
     if text is None:
         return None
     try:

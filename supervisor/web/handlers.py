@@ -58,7 +58,6 @@ async def metrics(context: Context, request: web.Request) -> web.Response:
     """Return all metrics in the format that the client asks for."""
     context.metrics.lag.start()
     module = await load_module("supervisor.telemetry.metrics")
-    await load_module("prometheus_client")
     data = await _scrape_data(context, module)
     accept = ",".join(request.headers.getall("Accept", []))
     written = await run_in_thread(_write, module, data, accept, takes_gzip(request))

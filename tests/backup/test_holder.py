@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +21,7 @@ from supervisor.core.holding import LeaseRecord
 from supervisor.runtime import loop_latency
 from supervisor.secret import Secret
 from tests.support.backups import KEY, KEY_ID, bucket
+from tests.support.syncs import noted_syncs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,8 +68,7 @@ async def test_taken_renewed_and_let_go(repository: str) -> None:
 
 async def test_what_is_written_into_a_folder_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """File and folder are synced, so that no other instance can take over after a power loss."""
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    synced = noted_syncs(monkeypatch)
     await FolderStore(str(tmp_path / "repository")).put(b"{}", "")
     assert synced == [str(tmp_path / ".repository.holder.new"), str(tmp_path)]
 

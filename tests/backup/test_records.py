@@ -17,6 +17,7 @@ from tests.backup.world import APP, World, back_up, is_root, listed, lost, small
 from tests.chaos.refusal_table import sites
 from tests.chaos.refused_sites import Refusal, refusing
 from tests.client.calling import call
+from tests.support.syncs import noted_syncs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +37,7 @@ async def test_a_record_is_on_the_disk_before_a_file_is_replaced(
 ) -> None:
     """Otherwise files of two times would count as one state after a power loss."""
     places = await places_in(tmp_path / "work")
-    synced: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    synced = noted_syncs(monkeypatch)
     async with places.swapping(Swap("1" * 64, whole=False, generation=1)):
         assert synced == [f"{tmp_path}/work/.swapping.new", f"{tmp_path}/work"]
 

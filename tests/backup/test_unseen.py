@@ -20,6 +20,7 @@ from supervisor.core.backup import Files
 from supervisor.system import dirs
 from tests.conventions.tree import modules
 from tests.support.descriptors import no_descriptors
+from tests.support.syncs import noted_syncs
 from tests.system.test_dirs import NOBODY
 
 
@@ -91,8 +92,7 @@ def test_a_mark_is_on_the_disk_unless_it_stands_for_what_a_restore_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a restore has written is not synced, and a mark for it must not outlast it."""
-    synced: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    synced = noted_syncs(monkeypatch)
     marker.write([source(tmp_path)], Kept("repository", 2, swap="mark"))
     assert synced == []
     marker.write([source(tmp_path)], Kept("repository", 2))

@@ -24,6 +24,7 @@ from supervisor.runtime.store import SnapshotStore
 from supervisor.system.kernel import OomCounter
 from tests.config.machine import plan
 from tests.logs.rig import Rig as LogRig
+from tests.support.syncs import noted_syncs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,15 +180,7 @@ async def test_a_disk_that_takes_nothing_costs_no_memory(tmp_path: Path) -> None
 
 async def test_what_is_written_together_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each durable file is synced, after their renames the folder, once, and the others come after that."""
-    synced: list[str] = []
-    rename = os.rename
-
-    def note(old: str, new: str, **fds: int) -> None:
-        synced.append(new)
-        rename(old, new, **fds)
-
-    monkeypatch.setattr(os, "rename", note)
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    synced = noted_syncs(monkeypatch, renames=True)
     files = IncidentFiles(str(tmp_path))
     files.write_run(RunRecord("r", 1.0, 1.0), durable=False)
     for name in ("one", "two", "gone"):
@@ -255,8 +248,7 @@ async def test_what_was_written_before_a_failure_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder is synced for the files that were written, whatever prevents the next one."""
-    synced: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    synced = noted_syncs(monkeypatch)
     folder = tmp_path / "incidents"
     (folder / ".two.json.new").mkdir(parents=True)
     files = IncidentFiles(str(tmp_path))

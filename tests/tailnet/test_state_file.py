@@ -19,6 +19,7 @@ from supervisor.system import dirs
 from supervisor.tailnet import state_file
 from supervisor.tailnet.state_file import FILE, DesiredStateStore
 from tests.support.descriptors import no_descriptors
+from tests.support.syncs import noted_syncs
 from tests.tailnet.attached import NOBODY
 
 if TYPE_CHECKING:
@@ -43,15 +44,7 @@ def test_what_was_stored_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.Monk
     """The content is synced before it replaces the old one, and the folder after that: a power loss loses neither."""
     owner = DesiredStateStore(str(tmp_path))
     owner.keep("connected", ephemeral=False, first=True)
-    steps: list[str] = []
-    rename = os.rename
-
-    def note(old: str, new: str, **fds: int) -> None:
-        steps.append(new)
-        rename(old, new, **fds)
-
-    monkeypatch.setattr(os, "rename", note)
-    monkeypatch.setattr(os, "fsync", lambda fd: steps.append(os.readlink(f"/proc/self/fd/{fd}")))
+    steps = noted_syncs(monkeypatch, renames=True)
     owner.keep("disconnected", ephemeral=False)
     assert steps == [str(tmp_path / f".{FILE}.new"), FILE, str(tmp_path)]
 
