@@ -113,6 +113,7 @@ class Child:
         self._refused: set[int] = set()
         self._cause = ASKED
         self._last_pid = 0
+        self._begun_s = 0.0
         self._death_write_fd: int | None = None
         self._first_line = 0
         self._readers: dict[str, SoonReader[Any]] = {}
@@ -187,6 +188,8 @@ class Child:
         engine = self._engine
         self._reread()
         spec, external_url = self._with_env_file()
+        # Before the start: what it begins is as old or younger, however late the start is noted.
+        self._begun_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         try:
             spawned = DESCRIPTORS.start(lambda: self._begin(spec))
         except SpawnError as error:
@@ -365,7 +368,7 @@ class Child:
             remedy = _IN_FOREGROUND if background else None
             self._record("warning", "ended what it left behind", **sweeper.figures(), what_to_do=remedy)
             guess = f"seems to have gone into the background, and left {len(sweeper.seen)} running"
-        elif background and (names := self._remains.strangers_within(time.monotonic() - last.at_s + last.uptime_s)):
+        elif background and (names := self._remains.strangers_since(self._begun_s)):
             self._record("warning", "may have left something behind", names=names, what_to_do=_IN_FOREGROUND)
             guess = f"may have gone into the background, as {', '.join(names)} began meanwhile"
         else:

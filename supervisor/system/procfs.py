@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -200,10 +199,9 @@ class Remains:
                 yield process
             queue.extend((child, inherits) for child in children(pid))
 
-    def strangers_within(self, most_s: float) -> list[str]:
-        """Return the names of the strangers that were started less long ago than that."""
-        since = (time.clock_gettime(time.CLOCK_BOOTTIME) - most_s) * _TICKS_PER_S
-        return sorted({each.name for each in self._strangers.values() if each.born >= int(since)})
+    def strangers_since(self, begun_s: float) -> list[str]:
+        """Return the names of the strangers that were started at this time since boot in seconds, or later."""
+        return sorted({each.name for each in self._strangers.values() if each.born >= int(begun_s * _TICKS_PER_S)})
 
     def _belongs(self, process: Process) -> bool:
         return (
