@@ -64,6 +64,18 @@ def test_the_sidecar_is_native_and_tailscaled_itself() -> None:
     assert {"--tun=userspace-networking", f"--state=kube:{kind('Secret')['metadata']['name']}"} <= set(sidecar["args"])
 
 
+def test_what_hangs_is_restarted() -> None:
+    """Kubernetes restarts a container for its liveness probe alone; the sidecar's is the question of its start."""
+    assert all(container["livenessProbe"] for container in pod().values())
+    sidecar = pod()["tailscale"]
+    assert sidecar["livenessProbe"]["exec"] == sidecar["startupProbe"]["exec"]
+
+
+def test_moltis_is_not_process_1() -> None:
+    """It reaps only its own children, and process 1 ignores a TERM that it does not handle yet."""
+    assert stateful_set()["template"]["spec"]["shareProcessNamespace"] is True
+
+
 def test_least_rights() -> None:
     """Three verbs are granted on one Secret by name, which already exists, without data that would be overwritten."""
     (rule,) = kind("Role")["rules"]
