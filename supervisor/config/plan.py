@@ -199,7 +199,7 @@ class SpecBuilder(NamedTuple):
         """Tell whether HTTPS may be served. Certificates for a name are rationed: one per container is too many."""
         tailnet = self.settings.tailnet
         if tailnet.serve_config is None and tailnet.serve == "auto":
-            return self.settings.backup is not None or self.host.outlives_container(tailnet.state_dir)
+            return self.host.keeps_state(self.settings)
         return tailnet.serve_config is not None or tailnet.serve != "http"
 
     def app(self, command: Sequence[str], address: Address, diags: Diagnostics) -> ProcessSpec:

@@ -247,7 +247,8 @@ class TailnetSettings(NamedTuple):
         "SUPERVISOR_SERVE",
         choice("auto", "https", "http", "off"),
         "How the app is published in the tailnet. `auto`: HTTP on port 80, and HTTPS on port 443 too if the tailnet "
-        "issues certificates and the state folder is a mount of its own. `TS_SERVE_CONFIG` replaces it.",
+        "issues certificates and the state folder is kept (a mount of its own, or backups are on). `TS_SERVE_CONFIG` "
+        "replaces it.",
         when=(TAILNET,),
         said="`auto`, in attach mode `off`",
     )

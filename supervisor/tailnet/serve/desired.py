@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PORTS = {"http": "80", "https": "443"}
 _NO_CERTIFICATES = "the tailnet issues no certificates; enable HTTPS on the DNS page of the admin console"
+_NOT_KEPT = "TS_STATE_DIR is not a volume of its own, and there are no backups"
+_KEEP = "mount a volume there, or set SUPERVISOR_BACKUP_REPOSITORY"
 
 
 class Wanted(NamedTuple):
@@ -127,11 +129,9 @@ def _notes(mode: str, domains: tuple[str, ...], *, lasting: bool) -> tuple[str, 
         return ()
     limit = "and a name gets five in a week"
     if mode == "auto":
-        why = "TS_STATE_DIR is not a volume of its own, so that each new container would take a certificate"
-        return (f"the app is not published by HTTPS: {why}, {limit}; mount a volume there",)
-    return (
-        f"TS_STATE_DIR is not a volume of its own: each new container takes a certificate, {limit}; mount one there",
-    )
+        why = f"{_NOT_KEPT}, so that each new container would take a certificate"
+        return (f"the app is not published by HTTPS: {why}, {limit}; {_KEEP}",)
+    return (f"{_NOT_KEPT}: each new container takes a certificate, {limit}; {_KEEP}",)
 
 
 def _web(scheme: str, name: str, target: str, number: str = "") -> Entries:

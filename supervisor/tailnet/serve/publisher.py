@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -212,13 +213,13 @@ class Serve:
         plan: Plan,
         log: LogPipeline,
         *,
-        lasting: Callable[[str], bool] | None = None,
+        lasting: Callable[[], bool] | None = None,
         certificates: Certificates | None = None,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         """Prepare; nothing is read or requested before the first ``reconcile``.
 
-        ``lasting`` returns whether a folder outlives the container.
+        ``lasting`` returns whether the state folder outlives the container.
         """
         tailnet = plan.settings.tailnet
         self._log = log
@@ -226,12 +227,11 @@ class Serve:
         self._panel = tailnet.serve_panel
         self._mode = tailnet.serve
         self._file = ServeFile(tailnet.serve_config) if tailnet.serve_config is not None else None
-        self._folder = tailnet.state_dir
         self._record = Ownership(tailnet.state_dir)
         self._app_port = plan.app_address.port if plan.app_address is not None else 0
         self._url_file = StateFile(tailnet.state_dir, moltis.EXTERNAL_URL_FILE)
         self._recorded_url = ""
-        self._is_lasting = lasting or Host().outlives_container
+        self._is_lasting = lasting or partial(Host().keeps_state, plan.settings)
         self._lasting = False
         self._reader = loop_latency.TimedReader(self._read)
         self._is_read = False
@@ -290,7 +290,7 @@ class Serve:
 
     def _read(self) -> None:
         """Read what is known of the state folder, whose disk may hang: call it in a thread."""
-        self._lasting = self._is_lasting(self._folder)
+        self._lasting = self._is_lasting()
         self._record.entries()
         self._recorded_url = (self._url_file.read() or b"").decode(errors="replace")
 

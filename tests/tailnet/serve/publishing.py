@@ -90,12 +90,13 @@ class Stage(NamedTuple):
     node: Peer
     port: int
 
-    def serve(self, *, lasting: bool = False, look_every_s: float = 0.0, **more: Any) -> Serve:
-        """Return the publisher of a supervisor with these settings."""
+    def serve(self, *, lasting: bool | None = False, look_every_s: float = 0.0, **more: Any) -> Serve:
+        """Return the publisher of a supervisor with these settings; with None it decides itself what is lasting."""
         log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
         certificates = more.pop("certificates", None)
         found = plan({**self.settings(), **more})
-        return Serve(found, log, lasting=lambda _: lasting, certificates=certificates, look_every_s=look_every_s)
+        decided = None if lasting is None else lambda: lasting
+        return Serve(found, log, lasting=decided, certificates=certificates, look_every_s=look_every_s)
 
     def settings(self) -> dict[str, str]:
         """Return the settings of a supervisor for this node and this app."""

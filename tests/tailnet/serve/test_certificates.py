@@ -15,6 +15,7 @@ from supervisor.tailnet.localapi import LocalApi
 from supervisor.tailnet.serve import certificates as module
 from supervisor.tailnet.serve.certificates import WAITS, Certificate, Certificates
 from tests.logs.rig import until
+from tests.support.backups import path_with_restic
 from tests.support.processes import frozen
 from tests.tailnet.serve.publishing import (
     NAME,
@@ -137,6 +138,21 @@ async def test_no_https_where_the_certificate_would_be_lost(here: Stage) -> None
         view = await look_until(serve, here.node, lambda view: view.mode == "serve")
     assert (view.why, here.config()) == ("", here.http())
     assert "TS_STATE_DIR is not a volume of its own" in serve.notes[0]
+
+
+@pytest.mark.parametrize("backups", [False, True])
+async def test_backups_keep_the_certificate(here: Stage, *, backups: bool) -> None:
+    """The state folder is no mount of its own; with backups the next container has it nevertheless."""
+    here.give_certificate()
+    kept: dict[str, Any] = {
+        "SUPERVISOR_BACKUP_REPOSITORY": "/srv/backups",
+        "SUPERVISOR_BACKUP_PASSWORD": "open sesame",
+        "PATH": path_with_restic(),
+    }
+    serve = here.serve(lasting=None, **(kept if backups else {}))
+    async with beside(serve.run):
+        await look_until(serve, here.node, lambda view: len(view.urls) == 1 + backups)
+    assert bool(serve.notes) is not backups
 
 
 async def test_failures_wait_longer_and_longer(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
