@@ -68,6 +68,7 @@ def _operator(module: str, function: str) -> Callable[[ParsedArguments], int]:
 
 _CONFIG = Option("--config", "the TOML file, as SUPERVISOR_CONFIG names it", "FILE")
 _JSON = Option("--json", "write JSON, for programs")
+_WITHOUT_BACKUP = Option("--without-backup", "agree to a start although nothing was restored from the backups")
 
 COMMANDS = {
     "run": Command(
@@ -105,14 +106,18 @@ COMMANDS = {
         "Starts a process that is stopped, or waits for its restart.",
         "start moltis",
         _operator("commands", "start"),
-        (Option("--without-backup", "agree to a start although nothing was restored from the backups"), _JSON),
+        (_WITHOUT_BACKUP, _JSON),
         ("NAME",),
     ),
     "stop": Command(
         "Stops a process until it is started again.", "stop moltis", _operator("commands", "stop"), (_JSON,), ("NAME",)
     ),
     "restart": Command(
-        "Stops a process and starts it again.", "restart moltis", _operator("commands", "restart"), (_JSON,), ("NAME",)
+        "Stops a process and starts it again.",
+        "restart moltis",
+        _operator("commands", "restart"),
+        (_WITHOUT_BACKUP, _JSON),
+        ("NAME",),
     ),
     "connect": Command(
         "Connects the device to its tailnet: with a key it logs in, without one it reconnects or asks for a login "

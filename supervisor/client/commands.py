@@ -197,8 +197,10 @@ def _order(verb: str, args: ParsedArguments, console: Console) -> int:
     name = args.rest[0]
     path = f"{PROCESSES}/{path_part(name, f'{verb} needs the name of a process', 'status')}/{verb}"
     before = _find(console, name)
-    wish = {"without_backup": True} if "--without-backup" in args.options else {}
-    console.control.post(path, wish)
+    if verb == "stop":
+        console.control.post(path, {})
+    else:
+        post_confirmed(console, args, path, {}, option="--without-backup", field="without_backup")
     now = before
 
     def arrived() -> bool:
@@ -350,20 +352,28 @@ def _show_code(console: Console, url: str) -> None:
         console.write_err("the terminal is too narrow for the QR code")
 
 
-def post_confirmed(console: Console, args: ParsedArguments, path: str, body: Mapping[str, object]) -> Mapping[str, Any]:
+def post_confirmed(
+    console: Console,
+    args: ParsedArguments,
+    path: str,
+    body: Mapping[str, object],
+    option: str = "--yes",
+    field: str = "confirm",
+) -> Mapping[str, Any]:
     """Return the response to a POST, after a confirmation if the supervisor requires one.
 
-    Without `--yes` a person is asked. Raises the refusal if nobody can be asked, or the person does not agree.
+    ``field`` of the request confirms it, as ``option`` does beforehand; without that a person is asked. Raises the
+    refusal if nobody can be asked, or the person does not agree.
     """
-    confirmed = {**body, "confirm": True}
+    confirmed = {**body, field: True}
     try:
-        return console.control.post(path, confirmed if "--yes" in args.options else body)
+        return console.control.post(path, confirmed if option in args.options else body)
     except RequestRefusedError as refusal:
         if refusal.code != "CONFIRMATION_NEEDED":
             raise
         agreed = console.can_ask and console.agrees(f"{refusal}\ngo on?")
         if not agreed:
-            why = "nothing was changed" if console.can_ask else f"{refusal}; --yes confirms it beforehand"
+            why = "nothing was changed" if console.can_ask else f"{refusal}; {option} confirms it beforehand"
             # Programs get the refusal, as for every command.
             raise RequestRefusedError(refusal.status, refusal.code, why, refusal.body) from refusal
     return console.control.post(path, confirmed)

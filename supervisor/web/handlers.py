@@ -168,7 +168,7 @@ async def order(kind: EventKind, context: Context, request: web.Request) -> web.
     return accepted()
 
 
-_BUSY = frozenset({BackupState.RESTORING, BackupState.STARTING, BackupState.STANDBY})
+_WAITS = frozenset({BackupState.HELD, BackupState.STARTING, BackupState.STANDBY})
 
 
 class RestoreRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -219,8 +219,7 @@ def start_without(context: Context, source: str, *, agreed: bool) -> None:
         why = context.store.snapshot.backup.why or "what was backed up is not there yet"
         raise RefusedError(
             Code.CONFIRMATION_NEEDED,
-            f"the start is held: {why}; a start now uses the present files, and no snapshots are taken; "
-            "send it again with without_backup: true",
+            f"the start is held: {why}; a start now uses the present files, and no snapshots are taken",
         )
     _post(context, StartWithout(), "start without backups", source)
 
@@ -241,9 +240,11 @@ def _check_order(context: Context, order: BackupOrder) -> None:
         raise RefusedError(Code.BACKUPS_OFF, "this run was started without backups; restart the container")
     if view.state is BackupState.REPLACED:
         raise RefusedError(Code.BACKUPS_OFF, f"{view.why}; {view.what_to_do}")
-    if view.state is BackupState.HELD and not isinstance(order, StartWithout):
+    if isinstance(order, StartWithout):
+        return
+    if view.state in _WAITS:
         raise RefusedError(Code.BACKUP_BUSY, f"the start is held, and continues automatically: {view.holding}")
-    if view.state in _BUSY and not isinstance(order, StartWithout):
+    if view.state is BackupState.RESTORING:
         raise RefusedError(Code.BACKUP_BUSY)
 
 

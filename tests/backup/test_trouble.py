@@ -102,7 +102,7 @@ def test_what_is_held_can_be_started_without_a_backup_after_asking(server: Bucke
         wait_for_state(run, "held")
         refused = call(run.run_dir, "start", "moltis")
         assert refused.code == 1
-        assert "no snapshots are taken" in refused.err
+        assert "no snapshots are taken; --without-backup confirms it beforehand" in refused.err
         assert call(run.run_dir, "start", "moltis", "--without-backup").code == 0
         run.wait_for("started")
         assert listed(run)["state"] == "without"

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.client import commands
 from tests.client.answering import RUNNING, Answer, Asked, Supervisor, answering
-from tests.client.calling import call
+from tests.client.calling import call, on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,45 @@ def test_it_waits_until_it_is_done(
     showing(supervisor, *states)
     assert call(supervisor.folder, verb, "moltis") == (0, f"{said}\n", "")
     assert supervisor.bodies(f"/api/processes/moltis/{verb}") == [{}]
+
+
+HELD = {"code": "CONFIRMATION_NEEDED", "error": "the start is held: no such bucket; a start takes no snapshots"}
+
+
+def wanting_agreement(supervisor: Supervisor, verb: str) -> str:
+    """Let starts be held until they are agreed to; return the order's path."""
+    path = f"/api/processes/moltis/{verb}"
+    supervisor.given["GET /api/processes"] = lambda _asked: (
+        (200, {"processes": [RUNNING if {"without_backup": True} in supervisor.bodies(path) else STOPPED]})
+    )
+    supervisor.given[f"POST {path}"] = lambda asked: (
+        (202, {"ok": True}) if asked.body.get("without_backup") else (409, HELD)
+    )
+    return path
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+@pytest.mark.parametrize(("typed", "code", "sent"), [("y\n", 0, [{}, {"without_backup": True}]), ("\n", 1, [{}])])
+def test_a_person_is_asked_before_a_start_without_a_backup(
+    supervisor: Supervisor, verb: str, typed: str, code: int, sent: list[Any]
+) -> None:
+    """The question gives the reason; an answer of no changes nothing."""
+    path = wanting_agreement(supervisor, verb)
+    called = on_terminal(supervisor.folder, verb, "moltis", typed=typed, asked="go on?")
+    assert (called.code, "no such bucket" in called.out) == (code, True)
+    assert ("nothing was changed" in called.out) == (code == 1)
+    assert supervisor.bodies(path) == sent
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_a_start_without_a_backup_is_not_done_unasked(supervisor: Supervisor, verb: str) -> None:
+    """Without a terminal it is refused with the way to confirm it; the option does so beforehand."""
+    path = wanting_agreement(supervisor, verb)
+    called = call(supervisor.folder, verb, "moltis")
+    assert (called.code, called.out) == (1, "")
+    assert called.err == f"moltis-supervisor: {HELD['error']}; --without-backup confirms it beforehand\n"
+    assert call(supervisor.folder, verb, "moltis", "--without-backup").code == 0
+    assert supervisor.bodies(path) == [{}, {"without_backup": True}]
 
 
 def test_it_does_not_wait_for_ever(supervisor: Supervisor) -> None:
