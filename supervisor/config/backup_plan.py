@@ -54,7 +54,8 @@ def add_settings(settings: Settings, values: dict[str, Any], diags: Diagnostics)
     if settings.tailnet.mode == "embedded":
         _check_identity(settings.tailnet, diags)
         # The device is restored with its identity, so keys that an OAuth client makes are for permanent devices.
-        settings = settings._replace(tailnet=settings.tailnet._replace(ephemeral=False))
+        tailnet = settings.tailnet._replace(ephemeral=False, keeps_identity=True)
+        settings = settings._replace(tailnet=tailnet)
     return settings._replace(backup=backup)
 
 

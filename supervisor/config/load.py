@@ -217,6 +217,7 @@ def _tailnet(
         **values,
         prefs=_prefs(source.fields(Prefs, diags), flags, app_name, given, diags),
         in_memory=in_memory,
+        keeps_identity=False,
         passthrough=source.passthrough,
     )
 

@@ -225,10 +225,12 @@ class TailnetSettings(NamedTuple):
     """The tailnet. ``grace_s`` is None for no limit; ``ephemeral`` None if unset: then only an OAuth client's keys are.
 
     ``socks5`` and ``http_proxy`` are host and port. ``passthrough`` are environment variables for tailscaled.
+    ``keeps_identity`` is whether backups keep the device, which then must not be ephemeral.
     """
 
     prefs: Prefs
     in_memory: bool
+    keeps_identity: bool
     passthrough: Mapping[str, str]
     user: str | None = _general(
         "SUPERVISOR_TAILSCALE_USER",

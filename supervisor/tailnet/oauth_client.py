@@ -263,6 +263,9 @@ class OAuthClient:
         except InvalidValueError as error:
             why = f"the OAuth client secret cannot be used: {error}"
             raise OAuthRefusedError(INVALID, why, "write it as it was issued") from error
+        if tags and client.ephemeral and self._tailnet.keeps_identity:
+            why = "it asks for ephemeral devices, and with backups the device keeps its identity"
+            raise OAuthRefusedError(INVALID, f"the OAuth client secret cannot be used: {why}", "remove ephemeral=true")
         if tags and not self._tailnet.prefs.advertise_tags:
             why = "the keys of an OAuth client are for tagged devices only, and no tag is set"
             raise OAuthRefusedError(TAG_NOT_PERMITTED, why, "set TS_TAGS to the tags of that client")

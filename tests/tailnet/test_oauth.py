@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +28,7 @@ from supervisor.tailnet.oauth_client import (
 )
 from tests.config.machine import plan
 from tests.logs.rig import until
+from tests.support.backups import path_with_restic
 from tests.tailnet.api import GOOD_KEY, GOOD_TOKEN, KEY, KEYS_PATH, TOKEN, TOKEN_PATH, Said, api
 
 if TYPE_CHECKING:
@@ -222,6 +223,20 @@ async def test_a_secret_that_is_none_is_refused_without_asking(fake: Api) -> Non
         assert (await Client(fake.url).refusal(text)).kind == "invalid"
     assert (await Client(fake.url, TS_AUTHKEY="", TS_TAGS="").refusal()).kind == "tag not permitted"
     assert not fake.asked
+
+
+async def test_with_backups_a_secret_for_ephemeral_devices_is_refused(fake: Api) -> None:
+    """At a start it is a problem of the settings; this one was pasted, or has changed in its file."""
+    kept: dict[str, Any] = {
+        "SUPERVISOR_BACKUP_REPOSITORY": "/srv/backups",
+        "SUPERVISOR_BACKUP_PASSWORD": "open sesame",
+        "PATH": path_with_restic(),
+    }
+    error = await Client(fake.url, **kept).refusal(SECRET + "?ephemeral=true")
+    assert error.kind == "invalid"
+    assert "keeps its identity" in str(error)
+    assert not fake.asked
+    assert not (await Client(fake.url, **kept).oauth.mint(Secret(SECRET))).ephemeral
 
 
 @pytest.mark.parametrize("bad", [Said({"message": "oops"}, 500), Said(b"", 503), Said({"message": "slow down"}, 429)])
