@@ -176,7 +176,8 @@ class AppSettings(NamedTuple):
     hung_after_s: float | None = _app(
         "SUPERVISOR_APP_HUNG",
         parsers.DURATION_OR_NEVER,
-        "An app that has passed its health check once is restarted after failing it for this long.",
+        "An app that has passed its health check once is restarted after failing it for this long, and at least three "
+        "times in a row; it is checked every 5 s.",
         default="2m",
     )
     restart: Restart = _restart(

@@ -248,11 +248,11 @@ def take_probe(
         return probing._replace(misses=misses), Finding(ready=False, why=f"it has not answered yet: {miss}")
     silent_s = probing.silent_s + min(now_s - probing.seen_s, STEADY_S + DEADLINE_S)
     probing = probing._replace(misses=misses, silent_s=silent_s, seen_s=now_s)
+    if misses < MISSES:
+        return probing, Finding(ready=None)
     if hung_after_s is not None and silent_s >= hung_after_s:
         return probing, Finding(ready=False, why=f"no answer for {silent_s:.0f} s: {miss}", hung=True)
-    if misses >= MISSES:
-        return probing, Finding(ready=False, why=f"{misses} probes in a row failed: {miss}")
-    return probing, Finding(ready=None)
+    return probing, Finding(ready=False, why=f"{misses} probes in a row failed: {miss}")
 
 
 def interval_s(probing: Probing) -> float:

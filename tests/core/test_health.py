@@ -168,6 +168,16 @@ def test_probes_before_the_first_answer_are_frequent() -> None:
     assert (finding.ready, interval_s(probing)) == (True, 5.0)
 
 
+def test_one_miss_is_not_hung_however_short_the_limit() -> None:
+    """Between two probes nothing is known; an app that is not even unready is not restarted."""
+    probing, _ = take_probe(Probing(), None, 0.0, 0.0, 0.5)
+    found = []
+    for miss in (1, 2, 3):
+        probing, finding = take_probe(probing, "no answer", miss * 5.0, miss * 5.0, 0.5)
+        found.append((finding.ready, finding.hung))
+    assert found == [(None, False), (None, False), (False, True)]
+
+
 def test_three_misses_make_it_not_ready_and_long_silence_hung() -> None:
     """One answer resets both."""
     probing, _ = take_probe(Probing(), None, 0.0, 0.0, 60.0)
