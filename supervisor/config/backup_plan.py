@@ -122,6 +122,8 @@ class BackupPlanner(NamedTuple):
         # Whoever runs here besides root, even if there is no app.
         persons = permissions.persons_of(self.plan, self.host)
         permissions.report(self._audited(backup, persons), permissions.Auditor(), self.diags)
+        if not backup.holds and self.settings.restore not in {"auto", "never"}:
+            self.diags.warn("SUPERVISOR_BACKUP_RESTORE has no effect without an app of its own; use `backup restore`")
         if backup.holds and settings.stop_timeout_s < _LEAST_STOP_S:
             self.diags.warn(
                 f"SUPERVISOR_STOP_TIMEOUT is less than {_LEAST_STOP_S:g} s: it may be too short for a last snapshot; "

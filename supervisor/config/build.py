@@ -228,6 +228,19 @@ def _without_effect(plan: Plan, command: Sequence[str]) -> Iterator[str]:
         name = next(unmet, None) if row.name in given and not needed else None
         if name is not None:
             yield f"{row.name} has no effect with {name}={modes[name]}"
+    if settings.tailnet.mode != "embedded":
+        for name in settings.tailnet.passthrough:
+            yield f"{name} has no effect with SUPERVISOR_TAILSCALE={settings.tailnet.mode}"
+    yield from _without_purpose(plan, command)
+
+
+def _without_purpose(plan: Plan, command: Sequence[str]) -> Iterator[str]:
+    """Yield warnings about settings for something that there is not, or that another one replaces."""
+    settings, given = plan.settings, plan.settings.given
+    if "SUPERVISOR_APP_PORT" in given and not settings.app.enabled and settings.tailnet.mode == "off":
+        yield "SUPERVISOR_APP_PORT has no effect: there is neither an app nor a tailnet"
+    if "SUPERVISOR_APP_HUNG" in given and settings.app.enabled and plan.app is not None and plan.app.probe is None:
+        yield "SUPERVISOR_APP_HUNG has no effect: SUPERVISOR_APP_HEALTH_URL is empty"
     if "SUPERVISOR_APP_COMMAND" in given and command and not command[0].startswith("-"):
         yield "SUPERVISOR_APP_COMMAND has no effect: a command is given to `run`"
     if settings.tailnet.mode == "off" or "SUPERVISOR_SERVE" not in given:

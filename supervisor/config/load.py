@@ -288,6 +288,10 @@ def _check_alerts(settings: Settings, diags: Diagnostics) -> None:
         names = sorted(row.name for row in rows(AlertSettings).values() if row.name in settings.given)
         diags.warn(*(f"{name} has no effect without {_ALERT}" for name in names if name != _ALERT))
         return
+    if settings.alerts.secret is not None and settings.alerts.format not in {None, "json"}:
+        diags.warn(
+            f"SUPERVISOR_ALERT_SECRET has no effect: alerts in the format {settings.alerts.format} are not signed"
+        )
     try:
         parsers.alert_url(url.read().reveal())
     except ConfigError:

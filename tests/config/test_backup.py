@@ -143,6 +143,17 @@ def test_what_has_no_effect_is_told() -> None:
     assert any("SUPERVISOR_BACKUP_ACCESS_KEY_ID has no effect" in text for text in warnings)
 
 
+@pytest.mark.parametrize(
+    "mode", [{"SUPERVISOR_APP": "off"}, {"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": "/ts/s.sock"}, {}]
+)
+def test_a_restore_by_the_settings_needs_an_app_of_the_supervisors_own(mode: dict[str, str]) -> None:
+    """Else no start is held, so the snapshot that is named would never be restored, and nobody would know."""
+    env = {"PATH": path_with_restic(), "SUPERVISOR_BACKUP_PATHS": "/data", "SUPERVISOR_BACKUP_RESTORE": "2a588ecc"}
+    found = resolve({**GOOD, **env, **mode}, host=Machine()).warnings
+    told = [text for text in found if "SUPERVISOR_BACKUP_RESTORE has no effect" in text]
+    assert bool(told) is bool(mode)
+
+
 def test_one_user_for_all_is_warned_about() -> None:
     """The app can then read restic's memory; with separate users it cannot, and there is no warning."""
     said = "it can read the backups' password and keys from restic's memory"

@@ -371,6 +371,21 @@ def test_what_root_makes_is_not_within_the_apps_reach(tmp_path: Path, setting: s
         ({"SUPERVISOR_PORT": "1234"}, "no effect"),
         ({"TS_EXTRA_ARGS": "--shields-up"}, "no peer reaches"),
         ({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP": "off"}, "nothing to run"),
+        ({"SUPERVISOR_TAILSCALE": "off", "TS_DEBUG_MTU": "1"}, "TS_DEBUG_MTU has no effect"),
+        (
+            {"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": "/ts/s.sock", "TS_LOG_VERBOSITY": "1"},
+            "TS_LOG_VERBOSITY has no effect",
+        ),
+        ({"SUPERVISOR_APP_HUNG": "1m", "SUPERVISOR_APP_HEALTH_URL": ""}, "SUPERVISOR_APP_HUNG has no effect"),
+        ({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP": "off", "SUPERVISOR_APP_PORT": "80"}, "neither an app nor"),
+        (
+            {
+                "SUPERVISOR_ALERT_URL": "https://a.example/x",
+                "SUPERVISOR_ALERT_FORMAT": "slack",
+                "SUPERVISOR_ALERT_SECRET": "whsec_c2VjcmV0c2VjcmV0c2VjcmV0",
+            },
+            "SUPERVISOR_ALERT_SECRET has no effect",
+        ),
     ],
 )
 def test_what_is_warned_about(environ: dict[str, str], words: str) -> None:
