@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 PROGRAM = "moltis"
 # Its public URL, for passkeys and links; the user may set only the passkeys' host instead.
@@ -15,6 +15,11 @@ PASSKEY_HOST = "MOLTIS_WEBAUTHN_RP_ID"
 # The file in the state folder with the URL at which the app was last published by HTTPS.
 EXTERNAL_URL_FILE = "external-url"
 PASSWORD = "MOLTIS_PASSWORD"  # noqa: S105 - the name of one
+# Moltis keeps that password only while its set-up is incomplete, and then makes this folder in its data folder. Given
+# later, it still lets in WebSocket clients, whatever its owner has set since, and is passed on to what its tools start.
+SET_UP_FOLDER = "agents/main"
+# It answers without a login.
+SET_UP_STATUS = "/api/auth/status"
 # Set for Moltis unless the user sets it.
 DEFAULTS = {
     "MOLTIS_BEHIND_PROXY": "true",
@@ -36,6 +41,7 @@ SAFE_SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
 # Its folders below its user's home, by the setting that moves each.
 CONFIG_FOLDER = ("MOLTIS_CONFIG_DIR", ".config/moltis")
 DATA_FOLDER = ("MOLTIS_DATA_DIR", ".moltis")
+DATA_FLAG = "--data-dir"
 # Files of its config folder: providers in the first two, models that run here in the last.
 CONFIG_FILE, PROVIDER_KEYS_FILE, LOCAL_MODELS_FILE = "moltis.toml", "provider_keys.json", "local-llm.json"
 LOCAL_PROVIDERS = ("local-llm", "local")
@@ -71,3 +77,13 @@ def folders(environ: Mapping[str, str], home: str) -> dict[str, str]:
     """Return the names of its config and data folders."""
     named = (("config", CONFIG_FOLDER), ("data", DATA_FOLDER))
     return {key: os.path.normpath(environ.get(name) or f"{home}/{below}") for key, (name, below) in named}
+
+
+def data_folder(argv: Sequence[str], environ: Mapping[str, str], home: str) -> str:
+    """Return the name of its data folder, which a flag of its command may move too."""
+    words = [*argv, ""]
+    for index, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if flag == DATA_FLAG:
+            return value if equals else words[index + 1]
+    return folders(environ, home)["data"]

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 VERSION = "0.0.0-stand-in"
 PROTOCOL = 4
 SETUP_CODE = "STANDIN7"
+PASSWORD_FILE = "stand-in-password"  # noqa: S105 - the name of a file
 COLORS = {"TRACE": "35", "DEBUG": "34", "INFO": "32", "WARN": "33", "ERROR": "31"}
 RESTART_AFTER_S = 0.3
 # The same for all: there is nothing to sign in to.
@@ -85,11 +86,37 @@ def log(level: str, message: str, target: str = "moltis_gateway", **fields: obje
 def banner() -> None:
     """Write the banner that precedes the opening of the port."""
     address = f"{options.bind}:{options.port}"
-    lines = [f"moltis {VERSION}", f"listening on http://{address}", f"protocol {PROTOCOL}", f"setup code: {SETUP_CODE}"]
+    lines = [f"moltis {VERSION}", f"listening on http://{address}", f"protocol {PROTOCOL}"]
+    if not has_password():
+        lines.append(f"setup code: {SETUP_CODE}")
     log("INFO", "┌" + "─" * 50)
     for line in lines:
         log("INFO", f"│ {line}")
     log("INFO", "└" + "─" * 50)
+
+
+def data_folder() -> str:
+    """Return the name of the data folder."""
+    return options.data_dir or os.environ.get("MOLTIS_DATA_DIR") or os.path.expanduser("~/.moltis")
+
+
+def set_up() -> None:
+    """Keep MOLTIS_PASSWORD unless there is one already, then make the first agent's folder: in Moltis' order."""
+    password = os.environ.get("MOLTIS_PASSWORD")
+    if not password:
+        return
+    agent = f"{data_folder()}/agents/main"
+    os.makedirs(data_folder(), exist_ok=True)
+    if not has_password():
+        with open(f"{data_folder()}/{PASSWORD_FILE}", "x") as file:
+            file.write(hashlib.sha256(password.encode()).hexdigest())
+        log("INFO", "migrating MOLTIS_PASSWORD env var to credential store", target="moltis_gateway::server")
+    os.makedirs(agent, exist_ok=True)
+
+
+def has_password() -> bool:
+    """Return whether a password is kept."""
+    return os.path.exists(f"{data_folder()}/{PASSWORD_FILE}")
 
 
 class Memory:
@@ -103,7 +130,7 @@ class Memory:
 
     def _open(self) -> sqlite3.Connection:
         if self._found is None:
-            folder = options.data_dir or os.environ.get("MOLTIS_DATA_DIR") or os.path.expanduser("~/.moltis")
+            folder = data_folder()
             os.makedirs(folder, exist_ok=True)
             found = sqlite3.connect(f"{folder}/moltis.db", check_same_thread=False, isolation_level=None, timeout=5.0)
             found.execute("PRAGMA journal_mode=WAL")
@@ -140,6 +167,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(3600)
         if self.path == "/health":
             self._answer(200, {"status": "ok", "version": VERSION, "protocol": PROTOCOL, "connections": 0})
+        elif self.path == "/api/auth/status":
+            self._answer(200, {"setup_complete": has_password(), "has_password": has_password()})
         elif self.path == "/passkeys":
             self._answer(200, PASSKEY_PAGE)
         elif self.path == "/passkeys/begin":
@@ -295,6 +324,7 @@ def main() -> None:
         ipaddress.ip_address(options.bind)
     except ValueError:
         fail("cannot parse the bind address", f"invalid IP address syntax: {options.bind}")
+    set_up()
     banner()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from supervisor import moltis
 from supervisor.config.tailscale_env import OURS, is_passthrough
-from supervisor.core.process import EnvFile, HttpProbe, ProcessSpec, TcpProbe
+from supervisor.core.process import EnvFile, HttpProbe, ProcessSpec, SetUp, TcpProbe
 from supervisor.errors import ConfigError, host_port
 from supervisor.namedtuples import NamedTuple
 
@@ -209,11 +210,13 @@ class SpecBuilder(NamedTuple):
         if command and not command[0]:
             what = "use the command that is given to `run`"
             diags.problem(what, "its first word is empty, so it names no program", "name one, or give no command")
+        argv = self._built_in_command(command, address, diags) if built_in else tuple(command)
+        env, cwd = self._app_environment(address), self._working_directory(user)
         return self._spec(
             name=app.name,
-            argv=self._built_in_command(command, address, diags) if built_in else tuple(command),
-            env=self._app_environment(address),
-            cwd=self._working_directory(user),
+            argv=argv,
+            env=env,
+            cwd=cwd,
             user=user,
             critical=True,
             restart=app.restart,
@@ -221,6 +224,7 @@ class SpecBuilder(NamedTuple):
             hung_after_s=app.hung_after_s,
             env_file=self._external_url(),
             reread=None if app.password is None or app.password.path is None else partial(_password, app.password),
+            set_up=_set_up(argv, env, cwd, address.local) if moltis.PASSWORD in env else None,
         )
 
     def _external_url(self) -> EnvFile | None:
@@ -290,6 +294,12 @@ class SpecBuilder(NamedTuple):
 def _password(source: SecretSource) -> dict[str, str]:
     """Return Moltis' password as its file has it now. Raises ConfigError."""
     return {moltis.PASSWORD: source.read().reveal()}
+
+
+def _set_up(argv: Sequence[str], env: Mapping[str, str], cwd: str, address: Address) -> SetUp:
+    """Return when the app needs the password no more, if it is Moltis; another one makes no such folder."""
+    folder = os.path.join(cwd, moltis.data_folder(argv, env, env.get("HOME", "/")))
+    return SetUp(moltis.PASSWORD, f"{folder}/{moltis.SET_UP_FOLDER}", f"http://{address}{moltis.SET_UP_STATUS}")
 
 
 def _app_probe(health_url: str | None, address: Address, *, built_in: bool) -> HttpProbe | TcpProbe | None:

@@ -149,7 +149,10 @@ class AppSettings(NamedTuple):
     password: SecretSource | None = _app(
         "MOLTIS_PASSWORD",
         parsers.SECRET,
-        "Moltis' own password, passed to the app. Read from a file, it is not visible in the container's settings.",
+        "Moltis' own password, which it keeps at its first start. Later starts, when Moltis' data folder contains "
+        "`agents/main`, do not get it: Moltis would accept it for WebSockets beside one that you have set in Moltis "
+        "since, and pass it on to its tools. A Moltis that then says that its set-up is not complete is restarted with "
+        "it. Another app gets it at each start. Read from a file, it is not visible in the container's settings.",
     )
     bind: str | None = _app(
         "SUPERVISOR_APP_BIND",

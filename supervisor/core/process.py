@@ -91,6 +91,17 @@ class EnvFile(NamedTuple):
     name: str
 
 
+class SetUp(NamedTuple):
+    """An environment variable that an app needs until its set-up is done.
+
+    ``done`` is a path that it makes after that. ``status_url`` is where it says whether its set-up is complete.
+    """
+
+    variable: str
+    done: str
+    status_url: str
+
+
 class ProcessSpec(NamedTuple):
     """The specification of a process.
 
@@ -100,7 +111,7 @@ class ProcessSpec(NamedTuple):
     recognised by other marks than their user. ``known_failures`` are pairs: words that identify a permanent failure if
     all are in one line of its output, and the explanation; the first match counts. ``ordered`` is whether a start waits
     until it is released. ``env_file`` adds a variable to ``env``; ``reread`` returns variables that may have changed by
-    a later start.
+    a later start; ``set_up`` has the variable that later starts are not given.
     """
 
     name: str
@@ -124,6 +135,7 @@ class ProcessSpec(NamedTuple):
     known_failures: tuple[tuple[tuple[str, ...], str], ...] = ()
     env_file: EnvFile | None = None
     reread: Callable[[], Mapping[str, str]] | None = None
+    set_up: SetUp | None = None
 
     @property
     def variables(self) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.counts import ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS, plus_one
@@ -23,20 +22,18 @@ from supervisor.core.process import (
     step,
 )
 from supervisor.core.snapshot import ExitView, ProcessView
-from supervisor.errors import ConfigError
-from supervisor.system import dirs
+from supervisor.runtime.start_environment import StartEnvironment
 from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.system.signals import send
 from supervisor.system.spawn import SpawnError, open_pipe, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Protocol, TypeVar
+    from typing import Protocol
 
     from supervisor.core.counts import Counts
-    from supervisor.core.process import Action, EnvFile, ProcessSpec
+    from supervisor.core.process import Action, ProcessSpec
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.runtime.loop_latency import SoonReader
     from supervisor.runtime.store import SnapshotStore
     from supervisor.system.kernel import OomCounter
     from supervisor.system.procfs import Remains
@@ -74,8 +71,6 @@ if TYPE_CHECKING:
         def take_final(self, name: str) -> None:
             """Handle that a process has ended permanently."""
 
-    T = TypeVar("T")
-
 
 AT_REST = frozenset({State.INACTIVE, State.ENDED, State.FAILED})
 EXITS_KEPT = 10
@@ -85,8 +80,6 @@ LAST_LINES = 10
 LIFE_LINES = 500
 START_S = 60.0
 _OUT_OF_MEMORY = "killed by the kernel: out of memory"
-_LONGEST_URL = 512
-_SLOW_FILE = "reading its file takes too long; check the disk that it is on"
 _LAUNCHER = "setpriv: "
 _CANNOT_START = "cannot start"
 _LAUNCHER_CODES = frozenset({1, 126, 127})
@@ -116,7 +109,7 @@ class Child:
         self._begun_s = 0.0
         self._death_write_fd: int | None = None
         self._first_line = 0
-        self._readers: dict[str, SoonReader[Any]] = {}
+        self.environment = StartEnvironment(self.spec, engine)
         self.view = ProcessView(
             spec.name, critical=spec.critical, command=" ".join(spec.argv), since_s=time.monotonic()
         )
@@ -186,8 +179,7 @@ class Child:
 
     def _spawn(self) -> None:
         engine = self._engine
-        self._reread()
-        spec, external_url = self._with_env_file()
+        spec = self.spec._replace(env=self.environment.next())
         # Before the start: what it begins is as old or younger, however late the start is noted.
         self._begun_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         try:
@@ -214,7 +206,7 @@ class Child:
             ready_why="it has not answered yet" if probed else "",
             ready_since_s=None if probed else now_s,
             restarts_by=self._restarts_by(),
-            external_url=external_url,
+            external_url=self.environment.external_url,
         )
         self._record("info", "started", pid=spawned.pid)
         engine.dispatch(self.spec.name, Event(EventKind.SPAWNED))
@@ -227,46 +219,6 @@ class Child:
         finally:
             if death_fd is not None:
                 os.close(death_fd)
-
-    def _reread(self) -> None:
-        """Take over variables that have changed since the last start; an unreadable one stays as it was."""
-        if self.spec.reread is None or self.view.started_s is None:
-            return
-        try:
-            fresh = self._read_soon("secret", self.spec.reread)
-        except (ConfigError, TimeoutError) as error:
-            self._record("warning", "started with a former secret", why=str(error) or _SLOW_FILE)
-            return
-        for value in fresh.values():
-            self._engine.log.redactor.learn(value)
-        self.spec = self.spec._replace(env={**self.spec.env, **fresh})
-
-    def _with_env_file(self) -> tuple[ProcessSpec, str | None]:
-        """Return the process with the variable from its file added, and that variable's value."""
-        file = self.spec.env_file
-        if file is None:
-            return self.spec, None
-        value = self._url(file)
-        return (self.spec._replace(env={**self.spec.env, file.variable: value}) if value else self.spec), value
-
-    def _url(self, file: EnvFile) -> str:
-        """Return the URL in a file, or that of the last start if its disk does not answer."""
-        if not self._engine.is_observed:
-            return _recorded_url(file)
-        try:
-            return self._read_soon("URL", partial(_recorded_url, file))
-        except TimeoutError:
-            self._record("warning", "started with a former URL", why=_SLOW_FILE)
-            return self.view.external_url or ""
-
-    def _read_soon(self, what: str, read: Callable[[], T]) -> T:
-        """Read a file that may be on a disk that hangs. Raises TimeoutError."""
-        if what not in self._readers:
-            # Imported for a later start only: it brings the event loop.
-            from supervisor.runtime.loop_latency import SoonReader
-
-            self._readers[what] = SoonReader(read)
-        return self._readers[what].read()  # type: ignore[no-any-return]
 
     def _restarts_by(self) -> Counts:
         """Return the number of restarts, this one included, by the kind of the exit or order that preceded each."""
@@ -432,20 +384,6 @@ class Child:
     def _show(self, **changes: object) -> None:
         self.view = self.view._replace(**changes)  # type: ignore[arg-type]
         self._engine.store.update_process(self.view)
-
-
-def _recorded_url(file: EnvFile) -> str:
-    """Return the URL in a file, or an empty string. Symlinks are not followed: the file may be another user's."""
-    try:
-        folder_fd = os.open(file.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            data = dirs.read(file.name, _LONGEST_URL, folder_fd=folder_fd, flags=os.O_NOFOLLOW)
-        finally:
-            os.close(folder_fd)
-        url = data.decode("ascii")
-    except (OSError, ValueError):
-        return ""
-    return url if url.startswith("https://") and url.isprintable() and " " not in url else ""
 
 
 def describe(

@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 from supervisor.core.health import DEADLINE_S, Probing, interval_s, take_probe
 from supervisor.core.process import Event, EventKind, HttpProbe, State
 from supervisor.errors import connection_error, host_port
-from supervisor.runtime.loop_latency import TimedReader
+from supervisor.runtime.loop_latency import TimedReader, load_module
 from supervisor.runtime.store import Watch
 from supervisor.system import listeners
 from supervisor.system.procfs import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
     from supervisor.core.process import ProcessSpec, TcpProbe
     from supervisor.core.snapshot import Snapshot
@@ -68,6 +69,7 @@ class Probes:
 
     async def _follow_life(self, life: Watch[float | None], began_s: float, silence: _Silence) -> None:
         probing, spec = Probing(), silence.spec
+        set_up_asked = False
         while life.value == began_s:
             begin_s = time.monotonic()
             miss = await ask(spec.probe)
@@ -83,7 +85,21 @@ class Probes:
                 self._engine.log.record("error", "hung", child=spec.name, why=finding.why)
                 self._engine.dispatch(spec.name, Event(EventKind.HUNG))
                 return
+            if finding.ready and not set_up_asked:
+                set_up_asked = True
+                await self._look_at_set_up(life, began_s, spec)
             await life.changed(max(0.0, begin_s + interval_s(probing) - now_s))
+
+    async def _look_at_set_up(self, life: Watch[float | None], began_s: float, spec: ProcessSpec) -> None:
+        """Restart an app whose set-up is incomplete though it was no longer given what it needs for that."""
+        environment = self._engine.children[spec.name].environment
+        if spec.set_up is None or not environment.withheld or not await lacks_set_up(spec.set_up.status_url):
+            return
+        if life.value == began_s:
+            why = f"its first start is over, and it has no password: it is restarted with {spec.set_up.variable}"
+            self._engine.log.record("warning", "its set-up is not complete", child=spec.name, why=why)
+            environment.resume_set_up()
+            self._engine.dispatch(spec.name, Event(EventKind.RESTART))
 
 
 class _Silence:
@@ -201,17 +217,34 @@ class _Trust:
 _TRUST = _Trust()
 
 
+async def lacks_set_up(url: str, deadline_s: float = DEADLINE_S) -> bool:
+    """Return whether an app says that its set-up is not complete; silence and nonsense do not say so."""
+    decode = (await load_module("supervisor.json_input")).decode_object
+    parts = urlsplit(url)
+    answer = b""
+    with suppress(OSError):
+        async with asyncio.timeout(deadline_s):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            try:
+                writer.write(_request(parts))
+                while len(answer) <= _BODY_BYTES and (data := await reader.read(_HEAD_BYTES)):
+                    answer += data
+            finally:
+                writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    found = None if _status(head) or len(answer) > _BODY_BYTES else decode(body)
+    return found is not None and found.get("setup_complete") is False
+
+
 async def _ask_http(url: str, deadline_s: float) -> str | None:
     parts = urlsplit(url)
     host, port = _asked(HttpProbe(url))
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    fields = f"Host: {parts.netloc}\r\nUser-Agent: moltis-supervisor\r\nConnection: close\r\n"
     context = await _TRUST.context() if parts.scheme == "https" else None
     writer = None
     try:
         async with asyncio.timeout(deadline_s):
             reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=_HEAD_BYTES)
-            writer.write(f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode())
+            writer.write(_request(parts))
             status = _status(await reader.readline())
         await _read_rest(reader)
     except ValueError as error:
@@ -225,6 +258,12 @@ async def _ask_http(url: str, deadline_s: float) -> str | None:
     finally:
         if writer is not None:
             writer.close()
+
+
+def _request(parts: SplitResult) -> bytes:
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    fields = f"Host: {parts.netloc}\r\nUser-Agent: moltis-supervisor\r\nConnection: close\r\n"
+    return f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode()
 
 
 async def _read_rest(reader: asyncio.StreamReader) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.process import EnvFile, HttpProbe, Restart, TcpProbe, User
+from supervisor.core.process import EnvFile, HttpProbe, Restart, SetUp, TcpProbe, User
 from supervisor.errors import ConfigError
 from tests.config.machine import IMAGE, MOLTIS, TAILSCALE, Machine, plan
 
@@ -140,6 +141,30 @@ def test_moltis_password_from_a_file(tmp_path: Path) -> None:
     assert made.app is not None
     assert made.app.env["MOLTIS_PASSWORD"] == " as it is "
     assert "cannot read MOLTIS_PASSWORD_FILE" in problems({"MOLTIS_PASSWORD_FILE": str(tmp_path / "none")})[0]
+
+
+@pytest.mark.parametrize(
+    ("environ", "command", "folder"),
+    [
+        ({}, (), ".moltis"),
+        ({"MOLTIS_DATA_DIR": "/data/moltis"}, (), "/data/moltis"),
+        ({"MOLTIS_DATA_DIR": "data"}, (), "data"),
+        ({"MOLTIS_DATA_DIR": "/data/moltis"}, ("--data-dir", "/elsewhere"), "/elsewhere"),
+        ({"SUPERVISOR_APP_COMMAND": "moltis --data-dir=/elsewhere"}, (), "/elsewhere"),
+        ({}, ("sh", "-c", "exec an-app"), ".moltis"),
+    ],
+)
+def test_what_shows_that_moltis_needs_its_password_no_more(
+    environ: dict[str, str], command: tuple[str, ...], folder: str
+) -> None:
+    """It is a folder in its data folder; another app makes none there, and keeps its variable."""
+    app = plan({"MOLTIS_PASSWORD": "correct horse", **environ}, IMAGE, command=command).app
+    assert app is not None
+    url = f"http://127.0.0.2:{app.env['PORT']}/api/auth/status"
+    assert app.set_up == SetUp("MOLTIS_PASSWORD", os.path.join(app.env["HOME"], folder, "agents/main"), url)
+    bare = plan(environ, IMAGE, command=command).app
+    assert bare is not None
+    assert bare.set_up is None
 
 
 def test_the_users_word_on_moltis_counts_and_is_warned_about() -> None:

@@ -77,3 +77,25 @@ def test_a_crash_loop_leaves_one_thread_with_the_disk_of_the_password(tmp_path: 
             assert len(run.all("started with a former secret")) == 5
             assert threads_of(run) <= threads + 1
         assert run.stop(20) == 0
+
+
+def test_a_disk_that_hangs_with_the_apps_data_gives_no_password_back(tmp_path: Path) -> None:
+    """Whether the app needs its password still cannot be seen then: it gets what it got at its last start."""
+    data = tmp_path / "data"
+    data.mkdir()
+    env = {"MOLTIS_PASSWORD": "a-password-of-its-own", "MOLTIS_DATA_DIR": str(data)}
+    app = 'echo "it has ${MOLTIS_PASSWORD-none}"; exec sleep 300'
+    with running("sh", "-c", app, env=env) as run:
+        run.wait_for("it has [redacted]", process="moltis")
+        run.wait_for("sign in to the panel with this code")
+        with hanging(str(data)):
+            crash(run, 2, "it has [redacted]")
+            assert "takes too long" in run.wait_for("started with a former secret", child="moltis")["why"]
+        (data / "agents/main").mkdir(parents=True)
+        crash(run, 1, "it has none")
+        with hanging(str(data)):
+            threads = threads_of(run)
+            crash(run, 3, "it has none")
+            assert threads_of(run) <= threads + 1
+        assert len(run.all("started with a former secret")) == 2
+        assert run.stop(20) == 0

@@ -19,7 +19,7 @@ from supervisor.logs.redact import Redactor
 from supervisor.runtime import loop_latency, probes
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.loop_latency import TimedReader
-from supervisor.runtime.probes import ask
+from supervisor.runtime.probes import ask, lacks_set_up
 from supervisor.runtime.store import SnapshotStore
 from supervisor.system import listeners
 from supervisor.system.reaper import Reaper
@@ -104,6 +104,30 @@ async def test_connections() -> None:
     assert miss is not None
     assert miss == "connection refused"
     assert await ask(HttpProbe(f"http://127.0.0.1:{port}/")) is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "lacks"),
+    [
+        (b'HTTP/1.1 200 OK\r\n\r\n{"setup_complete": false}', True),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"setup_complete": true}', False),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"setup_complete": 0}', False),
+        (b"HTTP/1.1 200 OK\r\n\r\n{}", False),
+        (b"HTTP/1.1 200 OK\r\n\r\n[" + b"[" * 100_000, False),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"setup_complete": false}' + b" " * 300_000, False),
+        (b'HTTP/1.1 404 Not Found\r\n\r\n{"setup_complete": false}', False),
+        (b"SSH-2.0-OpenSSH\r\n", False),
+        (b"", False),
+        (None, False),
+    ],
+    ids=["no", "yes", "number", "unknown", "nested", "long", "not found", "not HTTP", "nothing", "silence"],
+)
+async def test_only_a_plain_no_says_that_a_set_up_lacks(answer: bytes | None, *, lacks: bool) -> None:
+    """The app is not trusted: an answer of any other kind changes nothing, and none is waited for long."""
+    async with answering(answer) as port:
+        deadline_s = 0.3 if answer is None else PATIENT_S
+        assert await lacks_set_up(f"http://127.0.0.1:{port}/api/auth/status", deadline_s) is lacks
+    assert not await lacks_set_up(f"http://127.0.0.1:{port}/api/auth/status")
 
 
 @pytest.fixture
