@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +14,9 @@ from tests.conventions.tree import read as read_text
 from tests.conventions.tree import tracked
 from tests.deploy.files import DEPLOY, read
 from tests.support.control import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DROPLET = "deploy/droplet/compose.yaml"
 SERVICES = [
@@ -50,6 +54,33 @@ def test_the_sidecar_is_tailscaled_itself() -> None:
     assert f"--socket={socket}" in sidecar["healthcheck"]["test"]
     folder = f"socket:{socket.rpartition('/')[0]}"
     assert [name for name, service in services.items() if folder in service["volumes"]] == ["tailscale", "panel"]
+
+
+@pytest.mark.parametrize("is_set_up", [False, True])
+def test_moltis_gets_its_password_until_it_is_set_up(tmp_path: Path, *, is_set_up: bool) -> None:
+    """Later it would still be valid beside one that its owner has set; a file that cannot be read ends the start."""
+    program = tmp_path / "moltis"
+    program.write_text('#!/bin/sh\nprintf \'%s|\' "${MOLTIS_PASSWORD-none}" "$@"\n')
+    program.chmod(0o755)
+    moltis = read(DROPLET)["services"]["moltis"]
+    (data,) = [volume.partition(":")[2] for volume in moltis["volumes"] if volume.startswith("data:")]
+    (secret,) = [f"/run/secrets/{name}" for name in moltis["secrets"]]
+    assert data in " ".join(moltis["entrypoint"])
+    words = [
+        word.replace("$$", "$").replace(data, f"{tmp_path}/data").replace(secret, f"{tmp_path}/password")
+        for word in (*moltis["entrypoint"], *moltis["command"])
+    ]
+    if is_set_up:
+        (tmp_path / "data/agents/main").mkdir(parents=True)
+
+    def start() -> str:
+        env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        return subprocess.run(words, env=env, capture_output=True, text=True, check=False).stdout
+
+    without = "|".join(["none", *moltis["command"], ""])
+    assert start() == (without if is_set_up else "")
+    (tmp_path / "password").write_text(" a $PATH 'word' \n")
+    assert start() == (without if is_set_up else without.replace("none", " a $PATH 'word' "))
 
 
 def test_the_app_does_not_see_the_panel() -> None:

@@ -119,19 +119,22 @@ def test_the_app_is_asked_inside() -> None:
 
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_moltis_gets_the_password_that_people_type(tmp_path: Path, end: str) -> None:
-    """A Secret created from a file ends with a newline, which is removed; the password is otherwise unchanged."""
+    """A Secret made from a file ends with a newline, which is removed; once Moltis is set up, it gets no password."""
     program = tmp_path / "moltis"
-    program.write_text('#!/bin/sh\nprintf \'%s|\' "$MOLTIS_PASSWORD" "$@"\n')
+    program.write_text('#!/bin/sh\nprintf \'%s|\' "${MOLTIS_PASSWORD-none}" "$@"\n')
     program.chmod(0o755)
     app = pod()["moltis"]
-    done = subprocess.run(
-        [*app["command"], *app["args"]],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "MOLTIS_PASSWORD": f" a $PATH 'word' {end}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "|".join([" a $PATH 'word' ", *app["args"], ""])
+    assert "MOLTIS_DATA_DIR" in pod_env("moltis")
+    env = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "MOLTIS_PASSWORD": f" a $PATH 'word' {end}",
+        "MOLTIS_DATA_DIR": str(tmp_path),
+    }
+    for expected in (" a $PATH 'word' ", "none"):
+        words = [*app["command"], *app["args"]]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
+        assert done.stdout == "|".join([expected, *app["args"], ""])
+        (tmp_path / "agents/main").mkdir(parents=True, exist_ok=True)
 
 
 def test_the_panel_is_asked_on_its_own_paths() -> None:

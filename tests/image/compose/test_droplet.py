@@ -73,17 +73,19 @@ def test_from_the_first_login_to_the_end(droplet: Project, visitor: Peer) -> Non
 
 
 def test_the_app_gets_what_the_contract_lists(droplet: Project) -> None:
-    """And its password, which its user may read and no `docker inspect` shows."""
+    """And its password, for the first start only, which its user may read and no `docker inspect` shows."""
     droplet.compose("up", "--detach", "moltis")
     box = droplet.container("moltis")
     box.wait_health("healthy")
-    seen = box.execute(
-        "bash", "-c", "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; cat /proc/self/status"
-    ).stdout.splitlines()
+    environs = "cat /proc/[0-9]*/environ | tr '\\0' '\\n'"
+    seen = box.execute("bash", "-c", f"{environs}; cat /proc/self/status").stdout.splitlines()
     assert {f"{name}={text}" for name, text in DEFAULTS.items()} <= set(seen)
     assert f"MOLTIS_PASSWORD={PASSWORD}" in seen
     assert "NoNewPrivs:\t1" in seen
     assert box.execute("sudo", "-n", "true", may_fail=True).status != 0
+    droplet.compose("restart", "moltis")
+    box.wait_health("healthy")
+    assert "MOLTIS_PASSWORD" not in box.execute("bash", "-c", environs).stdout
 
 
 def test_a_restart_of_the_sidecar(droplet: Project, visitor: Peer) -> None:
