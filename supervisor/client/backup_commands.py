@@ -12,8 +12,6 @@ from supervisor.core.order_states import FAILED, UNDER_WAY
 from supervisor.errors import UsageError, did_you_mean, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from supervisor.arguments import ParsedArguments
     from supervisor.client.render import Console
 
@@ -50,8 +48,7 @@ def _list(args: ParsedArguments, console: Console) -> int:
     snapshots = answer.objects("snapshots")
     if snapshots:
         console.write_line()
-        for line in table(console, _HEAD, map(_row, snapshots)):
-            console.write_line(line)
+        console.write_lines(table(console, _HEAD, map(_row, snapshots)))
     return 0
 
 
@@ -101,18 +98,16 @@ def _told(answer: Response) -> str:
 
 
 def _row(snapshot: Response) -> list[Cell]:
-    return list(_cells(snapshot))
-
-
-def _cells(snapshot: Response) -> Iterator[Cell]:
     whole = snapshot.flag("whole")
-    yield Cell(snapshot.text("id")[:8], BOLD)
-    yield Cell(f"{snapshot.number('generation') or 0:.0f}")
-    yield Cell(f"{snapshot.number('sequence') or 0:.0f}")
-    yield Cell(snapshot.text("at")[:19].replace("T", " "), FAINT)
-    yield Cell(ago(snapshot.text("at")))
-    yield Cell(size(snapshot.number("size_bytes") or 0))
-    yield Cell(f"{size(snapshot.number('added_bytes') or 0)} in {span(snapshot.number('duration_s') or 0)}")
     notes = ["" if whole else "not whole", "of a replaced instance" if snapshot.flag("replaced") else ""]
     told = ", ".join(filter(None, [snapshot.text("reason"), *notes]))
-    yield Cell(told, DOUBTFUL if any(notes) else GOOD)
+    return [
+        Cell(snapshot.text("id")[:8], BOLD),
+        Cell(f"{snapshot.number('generation') or 0:.0f}"),
+        Cell(f"{snapshot.number('sequence') or 0:.0f}"),
+        Cell(snapshot.text("at")[:19].replace("T", " "), FAINT),
+        Cell(ago(snapshot.text("at"))),
+        Cell(size(snapshot.number("size_bytes") or 0)),
+        Cell(f"{size(snapshot.number('added_bytes') or 0)} in {span(snapshot.number('duration_s') or 0)}"),
+        Cell(told, DOUBTFUL if any(notes) else GOOD),
+    ]

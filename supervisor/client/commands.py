@@ -68,15 +68,12 @@ def status(args: ParsedArguments, console: Console) -> int:
     if "--json" in args.options:
         console.write_json({"health": health, "processes": processes.get("processes"), "tailscale": tailnet})
     else:
-        for line in _health(console, Response(HEALTH, health)):
-            console.write_line(line)
+        console.write_lines(_health(console, Response(HEALTH, health)))
         console.write_line()
-        for line in table(console, _HEAD, map(_row, Response(PROCESSES, processes).objects("processes"))):
-            console.write_line(line)
+        console.write_lines(table(console, _HEAD, map(_row, Response(PROCESSES, processes).objects("processes"))))
         console.write_line()
         for lines in (tailnet_lines, _details):
-            for line in lines(console, Response(TAILNET, tailnet)):
-                console.write_line(line)
+            console.write_lines(lines(console, Response(TAILNET, tailnet)))
     return EX_FAIL if health.get("status") == "fail" else 0
 
 
@@ -329,8 +326,7 @@ def _write_outcome(console: Console, args: ParsedArguments, outcome: _Outcome) -
 
 
 def _tell(console: Console, tailnet: Response) -> None:
-    for line in tailnet_lines(console, tailnet):
-        console.write_line(line)
+    console.write_lines(tailnet_lines(console, tailnet))
     if not tailnet.flag("auth_url_pending"):
         return
     try:
@@ -346,8 +342,7 @@ def _tell(console: Console, tailnet: Response) -> None:
 
 def _show_code(console: Console, url: str) -> None:
     lines = qr_code(console, url)
-    for line in lines:
-        console.write_line(line)
+    console.write_lines(lines)
     if not lines:
         console.write_err("the terminal is too narrow for the QR code")
 

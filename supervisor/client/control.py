@@ -7,7 +7,7 @@ import http.client
 import json
 import os
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -214,10 +214,9 @@ def _decoded(what: str, data: bytes | str, part: str = "it") -> dict[str, Any]:
 
 
 def _refusal(what: str, status: int, data: bytes) -> SupervisorError:
-    try:
+    body: dict[str, Any] = {}
+    with suppress(SkewError):
         body = _decoded(what, data)
-    except SkewError:
-        return SkewError(what, f"it has status {status} and no text")
     text, code = body.get("error"), body.get("code")
     if not isinstance(text, str) or not isinstance(code, str):
         return SkewError(what, f"it has status {status} and no text")

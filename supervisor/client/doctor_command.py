@@ -36,8 +36,7 @@ def doctor(args: ParsedArguments, console: Console) -> int:
     if "--json" in args.options:
         console.write_json(msgspec.to_builtins(report))
     else:
-        for line in _lines(console, report):
-            console.write_line(line)
+        console.write_lines(_lines(console, report))
     return EX_PROBLEM if report.level == PROBLEM else 0
 
 

@@ -77,6 +77,10 @@ class Console:
         """Write a line of the answer."""
         self.out.write(f"{text}\n")
 
+    def write_lines(self, lines: Iterable[str]) -> None:
+        """Write several of them."""
+        self.out.writelines(f"{line}\n" for line in lines)
+
     def write_err(self, text: str) -> None:
         """Write a line to standard error."""
         self.out.flush()

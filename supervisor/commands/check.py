@@ -13,6 +13,7 @@ from supervisor.config.plan import TAILSCALED, Address
 from supervisor.config.settings import SETTINGS
 from supervisor.core.process import HttpProbe
 from supervisor.errors import EX_CONFIG, ConfigError
+from supervisor.logs.received import each_text
 from supervisor.logs.redact import Redactor
 from supervisor.secret import REDACTED
 from supervisor.system import spawn
@@ -44,7 +45,7 @@ def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: Text
     plan, found = _with_programs(plan)
     redactor = Redactor(source.read().reveal() for source in plan.settings.secrets)
     if as_json:
-        out.write(_dump(_masked(document(plan, found), redactor)))
+        out.write(_dump(each_text(document(plan, found), redactor.mask_text)))
     else:
         # A command, a path or a variable's name may contain control characters or newlines.
         out.writelines(f"{printable(redactor.mask_text(line))}\n" for line in describe(plan, found))
@@ -77,7 +78,7 @@ def document(plan: Plan, found: Mapping[str, str]) -> dict[str, Any]:
         "notices": plan.notices,
         "run_dir": settings.run_dir,
         "listen": str(plan.listen),
-        "app_address": _text_of(plan.app_address),
+        "app_address": None if plan.app_address is None else str(plan.app_address),
         "serve_target": plan.serve_target,
         "stop_timeout_s": settings.stop_timeout_s,
         "log": {"format": settings.log.format, "history_lines": settings.log.history_lines},
@@ -163,19 +164,6 @@ def _process(spec: ProcessSpec, program: str | None) -> Iterator[str]:
 
 def _asked(probe: HttpProbe | TcpProbe) -> str:
     return probe.url if isinstance(probe, HttpProbe) else f"a connection to {Address(*probe)}"
-
-
-def _text_of(address: Address | None) -> str | None:
-    return None if address is None else str(address)
-
-
-def _masked(value: Any, redactor: Redactor) -> Any:
-    """Mask each text before it is converted to JSON, whose escapes would hide secrets."""
-    if isinstance(value, str):
-        return redactor.mask_text(value)
-    if isinstance(value, dict):
-        return {key: _masked(part, redactor) for key, part in value.items()}
-    return [_masked(part, redactor) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _dump(document: dict[str, Any]) -> str:

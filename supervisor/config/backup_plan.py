@@ -131,13 +131,9 @@ class BackupPlanner(NamedTuple):
             )
         return backup
 
-    @property
-    def _path(self) -> str:
-        return self.environ.get("PATH") or DEFAULT_PATH
-
     def _program(self) -> str:
         try:
-            return spawn.find_program(PROGRAM, self._path, "/")
+            return spawn.find_program(PROGRAM, self.environ.get("PATH") or DEFAULT_PATH, "/")
         except spawn.SpawnError as error:
             least = ".".join(map(str, LEAST_VERSION))
             self.diags.problem(f"use {_REPOSITORY}", error.why, f"{PROGRAM} {least} or newer is needed")

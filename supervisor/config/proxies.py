@@ -5,6 +5,12 @@ from __future__ import annotations
 from supervisor.config.parsers import is_on_loopback
 
 
+def bad_proxy(url: str) -> tuple[str, str]:
+    """Return what is wrong with the proxy for a URL whose address cannot be parsed, and what to do."""
+    name = f"{url.partition('://')[0].upper()}_PROXY"
+    return f"{name} is not a valid address", f"set {name} to one such as http://proxy.example:3128"
+
+
 def proxy_for(url: str) -> str | None:
     """Return the proxy for a URL; None if there is none.
 

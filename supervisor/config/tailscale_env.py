@@ -134,8 +134,7 @@ UP_FLAGS: dict[str, Parser] = {
 _KEYS = "a key on a command line can be read by every process"
 _ONE_CALL = "it is about one call of the tailscale program, which is not used here"
 UP_REFUSED: dict[str, tuple[str, str]] = {
-    "auth-key": (_KEYS, "use TS_AUTHKEY or TS_AUTHKEY_FILE"),
-    "authkey": (_KEYS, "use TS_AUTHKEY or TS_AUTHKEY_FILE"),
+    **dict.fromkeys(("auth-key", "authkey"), (_KEYS, "use TS_AUTHKEY or TS_AUTHKEY_FILE")),
     "client-id": ("it has a setting of its own", "use TS_CLIENT_ID"),
     "client-secret": (_KEYS, "use TS_CLIENT_SECRET or TS_CLIENT_SECRET_FILE"),
     "id-token": (_IDENTITY, _USE_KEY),
@@ -155,13 +154,9 @@ UP_REFUSED: dict[str, tuple[str, str]] = {
     "qr": (_ONE_CALL, "remove it; the panel shows the code"),
     "qr-format": (_ONE_CALL, "remove it; the panel shows the code"),
     "timeout": (_ONE_CALL, "remove it; SUPERVISOR_TAILNET_GRACE says when health fails"),
-    "host-routes": (_KERNEL, "remove it"),
-    "linux-bypass-mark": (_KERNEL, "remove it"),
-    "linux-fwmark-mask": (_KERNEL, "remove it"),
-    "linux-subnet-route-mark": (_KERNEL, "remove it"),
-    "netfilter-mode": (_KERNEL, "remove it"),
-    "snat-subnet-routes": (_KERNEL, "remove it"),
-    "stateful-filtering": (_KERNEL, "remove it"),
+    **dict.fromkeys(("host-routes", "linux-bypass-mark", "linux-fwmark-mask"), (_KERNEL, "remove it")),
+    **dict.fromkeys(("linux-subnet-route-mark", "netfilter-mode"), (_KERNEL, "remove it")),
+    **dict.fromkeys(("snat-subnet-routes", "stateful-filtering"), (_KERNEL, "remove it")),
     "unattended": ("it is for Windows", "remove it"),
 }
 

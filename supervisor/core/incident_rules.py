@@ -5,6 +5,7 @@ The functions keep no state: a caller that sees every snapshot sees every incide
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     # A process before, None if it is new, and after.
     Change = tuple[ProcessView | None, ProcessView]
 
+# Without an id, which the recorder gives it.
+_new = partial(Incident, "")
 _BEFORE_THE_START = frozenset({BackupState.STARTING, BackupState.STANDBY, BackupState.RESTORING})
 _WHAT = {
     kinds.CRASH: "crashed",
@@ -87,8 +90,7 @@ def begins_to_end_hung(seen: ProcessView | None, view: ProcessView) -> bool:
 def of_end(view: ProcessView, end: ExitView, evidence: Evidence, wall_offset_s: float) -> Incident:
     """Return the incident for an exit."""
     kind = kind_of_end(end, evidence)
-    return Incident(
-        id="",
+    return _new(
         at_s=end.at_s + wall_offset_s,
         kind=kind,
         subject=view.name,
@@ -120,8 +122,7 @@ def news(before: Snapshot, after: Snapshot, now_s: float) -> Iterator[Incident]:
 def of_stop(snapshot: Snapshot, now_s: float) -> Incident:
     """Return the incident of the container's end, which begins now."""
     why = snapshot.stopping_why
-    return Incident(
-        id="",
+    return _new(
         at_s=now_s + snapshot.wall_offset_s,
         kind=kinds.END,
         subject="container",
@@ -155,8 +156,7 @@ def _exit_code(status: int | None) -> str:
 
 def of_kills(snapshot: Snapshot, count: int, limit_bytes: int | None, now_s: float) -> Incident:
     """Return the incident of unmanaged processes that the kernel killed for lack of memory."""
-    return Incident(
-        id="",
+    return _new(
         at_s=now_s + snapshot.wall_offset_s,
         kind=kinds.OUT_OF_MEMORY,
         subject="container",
@@ -202,7 +202,7 @@ def _is_own(end: Incident) -> bool:
 def of_run(end: RunEnd, again: str) -> Incident:
     """Return the incident of a run's end that the run could not write itself."""
     level = INFO if end.how == STOPPED else ERROR
-    found = Incident(id="", at_s=end.at_s, kind=kinds.END, subject="container", level=level, what="")
+    found = _new(at_s=end.at_s, kind=kinds.END, subject="container", level=level, what="")
     return judged(found, end, again)
 
 
@@ -224,8 +224,7 @@ def give_up(
         return None
     last = view.exits[-1] if view.exits else None
     times = "once" if view.failures == 1 else f"{view.failures} times"
-    return Incident(
-        id="",
+    return _new(
         at_s=view.since_s + wall_offset_s,
         kind=kinds.GIVE_UP,
         subject=view.name,
@@ -243,8 +242,7 @@ def _logins(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
     for result, count in after.tailnet.logins:
         if result != SUCCEEDED and count > was.get(result, 0):
             view = after.tailnet
-            yield Incident(
-                id="",
+            yield _new(
                 at_s=(view.last_error_s or view.since_s) + after.wall_offset_s,
                 kind=kinds.LOGIN_FAILED,
                 subject="tailnet",
@@ -275,8 +273,7 @@ def outage(snapshot: Snapshot, now_s: float) -> Incident | None:
 
 def _away(snapshot: Snapshot, away_s: float) -> Incident:
     view = snapshot.tailnet
-    return Incident(
-        id="",
+    return _new(
         at_s=away_s + snapshot.wall_offset_s,
         kind=kinds.TAILNET_AWAY,
         subject="tailnet",
@@ -316,8 +313,7 @@ def _verdict(snapshot: Snapshot, change: HealthChange) -> Incident:
     views = [view for view in map(snapshot.process, names) if view is not None]
     causes = [_explained(view) for view in views]
     explained = len(views) == len(names) and all(causes)
-    return Incident(
-        id="",
+    return _new(
         at_s=change.at_s + snapshot.wall_offset_s,
         kind=kinds.UNHEALTHY,
         subject="health",
@@ -346,16 +342,15 @@ def _backups(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
             what = f"a restore of {order.snapshot[:8]} was asked for" if order.snapshot else "a backup was asked for"
             level = WARNING if order.snapshot else INFO
             told_s = order.at_s + after.wall_offset_s
-            yield Incident(
-                id="", at_s=told_s, kind=kind, subject="backup", level=level, what=what, cause="on request", by=order.by
+            yield _new(
+                at_s=told_s, kind=kind, subject="backup", level=level, what=what, cause="on request", by=order.by
             )
     for kind, what, counts, seen in (
         (kinds.BACKUP_FAILED, "a backup failed", view.taken, before.backup.taken),
         (kinds.RESTORE_FAILED, "a restore failed", view.restores, before.backup.restores),
     ):
         if dict(counts).get("failed", 0) > dict(seen).get("failed", 0):
-            yield Incident(
-                id="",
+            yield _new(
                 at_s=max(at_s, after.wall_offset_s),
                 kind=kind,
                 subject="backup",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.core.order_states import DONE, FAILED, REPLACED, UNDER_WAY, WAITING
 
 if TYPE_CHECKING:
+    from supervisor.core.tailnet import LoginFailure
     from supervisor.secret import Secret
 
 _PENDING = frozenset({UNDER_WAY, WAITING})
@@ -30,11 +31,6 @@ class Connect(NamedTuple):
         """The kind of the order."""
         return CONNECT if self.auth_key is None else CONNECT_WITH_KEY
 
-    @property
-    def connects(self) -> bool:
-        """Whether it is an order to connect."""
-        return True
-
 
 class Disconnect(NamedTuple):
     """Disconnect until the next Connect; ``forget`` also logs the device out."""
@@ -46,11 +42,6 @@ class Disconnect(NamedTuple):
     def kind(self) -> str:
         """The kind of the order."""
         return FORGET if self.forget else DISCONNECT
-
-    @property
-    def connects(self) -> bool:
-        """Whether it is an order to connect."""
-        return False
 
 
 TailnetOrder = Connect | Disconnect
@@ -89,8 +80,8 @@ class Progress(NamedTuple):
     """The progress of the current ``wish``.
 
     ``connected`` and ``disconnected`` are whether it is fulfilled, ``forgotten`` whether there is no login any more,
-    ``waits`` whether a person has to open the login URL, ``failure`` why it failed, ``of_pasted_key`` whether with a
-    pasted key: that does not fail an order without one, which is followed by a login URL.
+    ``waits`` whether a person has to open the login URL, ``failure`` why it failed. The failure of a pasted key does not
+    fail an order without one, which is followed by a login URL.
     """
 
     wish: int
@@ -98,8 +89,7 @@ class Progress(NamedTuple):
     disconnected: bool = False
     forgotten: bool = False
     waits: bool = False
-    failure: str = ""
-    of_pasted_key: bool = False
+    failure: LoginFailure | None = None
 
 
 def add(orders: Orders, order: TailnetOrder, now_s: float, *, idle: bool) -> Orders:
@@ -128,8 +118,9 @@ def follow(orders: Orders, progress: Progress) -> Orders:
 def _answered(view: OrderView, progress: Progress) -> OrderView:
     if _is_done(view, progress):
         return view._replace(state=DONE)
-    if progress.failure and (view.kind == CONNECT_WITH_KEY or (view.kind == CONNECT and not progress.of_pasted_key)):
-        return view._replace(state=FAILED, why=progress.failure)
+    failure = progress.failure
+    if failure and (view.kind == CONNECT_WITH_KEY or (view.kind == CONNECT and not failure.pasted)):
+        return view._replace(state=FAILED, why=failure.why)
     waits = progress.waits and view.kind == CONNECT
     return view._replace(state=WAITING if waits else UNDER_WAY)
 

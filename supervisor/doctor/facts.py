@@ -7,7 +7,7 @@ import contextlib
 import re
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from supervisor.backup import programs
 from supervisor.config.permissions import why_not_run
@@ -42,7 +42,8 @@ _HELPER_S = 3.0
 _MOST_LINES, _MOST_LINE_BYTES = 4, 1024 * 1024
 _MOST_CHARACTERS = 500
 _REAP_EVERY_S = 0.02
-_searches: dict[str, TimedReader[str]] = {}
+_readers: dict[str, TimedReader[Any]] = {}
+T = TypeVar("T")
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE)
 
 
@@ -129,7 +130,7 @@ async def of_programs(subject: Subject, parent: ProgramParent) -> dict[str, str]
     found = {}
     for name, spec in asked:
         try:
-            why = await _look(f"trust {spec.argv[0]}", partial(why_not_run, spec))
+            why = await read_in_time(f"trust {spec.argv[0]}", partial(why_not_run, spec))
         except TimeoutError:
             continue
         if why:
@@ -151,18 +152,19 @@ async def _lines_of(parent: ProgramParent, spec: ProcessSpec) -> list[str]:
             lines.append(line)
 
     with contextlib.suppress(TimeoutError, SpawnError):
-        program = await _look(spec.argv[0], partial(program_of, spec))
+        program = await read_in_time(spec.argv[0], partial(program_of, spec))
         async with asyncio.timeout(_HELPER_S):
             await programs.run(parent, spec._replace(argv=(program, *spec.argv[1:])), take)
     return [line.decode(errors="replace") for line in lines]
 
 
-async def _look(name: str, look: Callable[[], str]) -> str:
-    """Look for a program in a thread: a folder of PATH may be on a disk that hangs. Raises TimeoutError."""
-    search = _searches.get(name)
-    if search is None or not search.hangs:
-        search = _searches[name] = TimedReader(look)
-    return await search.read()
+async def read_in_time(name: str, look: Callable[[], T], limit_s: float | None = None) -> T:
+    """Look in a thread, in one of each name at most: its disk may hang. Raises TimeoutError."""
+    reader = _readers.get(name)
+    if reader is None or not reader.hangs:
+        reader = _readers[name] = TimedReader(look, limit_s)
+    found: T = await reader.read()
+    return found
 
 
 async def of_app(subject: Subject, parent: ProgramParent) -> AppFacts:

@@ -6,9 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from supervisor.logs.received import received
+from supervisor.logs.received import each_text, received
 
 if TYPE_CHECKING:
     from supervisor.core.snapshot import TailnetView
@@ -51,14 +49,7 @@ class ReportMask:
 
     def every(self, value: Any) -> Any:
         """Return a struct, a list or a dictionary with each of its texts masked."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, msgspec.Struct):
-            changed = {name: self.every(getattr(value, name)) for name in value.__struct_fields__}
-            return type(value)(**changed)
-        if isinstance(value, dict):
-            return {key: self.every(part) for key, part in value.items()}
-        return [self.every(part) for part in value] if isinstance(value, list) else value
+        return each_text(value, self.text)
 
     def _address(self, found: re.Match[str]) -> str:
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from supervisor import __version__
 from supervisor.doctor import (
@@ -23,7 +24,7 @@ from supervisor.doctor.facts import Credentials, LoneParent
 from supervisor.doctor.finding import GROUPS, OK, DoctorBody, worst
 from supervisor.doctor.masking import ReportMask
 from supervisor.doctor.subject import of_run, of_settings, with_kept, with_problems
-from supervisor.runtime.loop_latency import TimedReader, run_in_thread
+from supervisor.runtime.loop_latency import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,7 +54,6 @@ _UNSET = (
 _UNKEPT = "the state folder cannot be read: its disk does not answer; check the disk that it is on"
 _HANGS = ("it could not be looked at: a disk does not answer", "check the disks, and what is mounted from a network")
 T = TypeVar("T")
-_looks: dict[str, TimedReader[Any]] = {}
 # Concurrent requests are processed one after the other.
 _turn = asyncio.Lock()
 
@@ -105,14 +105,9 @@ async def _findings(part: ModuleType, subject: Subject) -> list[Diagnosis]:
 
 async def _in_time(name: str, look: Callable[[], T]) -> T | None:
     """Return what ``look`` returns, in a thread; None if it takes too long, or if the one before still hangs."""
-    reader = _looks.get(name)
-    if reader is None or not reader.hangs:
-        reader = _looks[name] = TimedReader(look, LOOK_S)
-    try:
-        found: T = await reader.read()
-    except TimeoutError:
-        return None
-    return found
+    with suppress(TimeoutError):
+        return await facts.read_in_time(name, look, LOOK_S)
+    return None
 
 
 def _report(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.config import parsers
 from supervisor.config.load import origins
 from supervisor.config.settings import BY_SPELLING, SETTINGS
 from supervisor.doctor.finding import Check, SettingInForce, split_remedy
@@ -61,7 +60,7 @@ def in_force(subject: Subject) -> Iterator[SettingInForce]:
         text, origin = given.get(row.name, (row.default_text, "default"))
         if row.name in settings.given and row.name not in given:
             text, origin = "(given there)", "command line"
-        elif origin != "default" and (row.parser is parsers.SECRET or row.parser.private):
+        elif origin != "default" and row.parser.private:
             text = _where(files.get(row.name))
         yield SettingInForce(row.name, text, origin)
 

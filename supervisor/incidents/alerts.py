@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +12,7 @@ from supervisor.config.parsers import InvalidValueError, alert_url, is_on_loopba
 from supervisor.core.incidents import INCIDENT_LEVELS
 from supervisor.errors import ConfigError
 from supervisor.incidents.alert_formats import JSON, Alert, format_of, request_of
+from supervisor.incidents.run_life import now_s
 from supervisor.runtime.loop_latency import short_switch_interval
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class AlertSender:
         if self.sent_s is None:
             return 0.0
         # A clock that was set back must not suppress alerts.
-        return min(LEAST_INTERVAL_S, max(0.0, self.sent_s + LEAST_INTERVAL_S - _now_s()))
+        return min(LEAST_INTERVAL_S, max(0.0, self.sent_s + LEAST_INTERVAL_S - now_s()))
 
     def _send(self, incident: Incident, left_out: int) -> bool:
         """Send one alert, with retries where they may help; return whether it was accepted."""
@@ -145,7 +145,7 @@ class AlertSender:
             except Exception as error:  # noqa: BLE001 - the border of a failure domain
                 refusal = Refusal(f"{type(error).__name__} while it was sent", passing=True)
             if not refusal.why:
-                self.sent_s = _now_s()
+                self.sent_s = now_s()
                 return True
             if not refusal.passing or self._closing.is_set() or tries == TRIES:
                 break
@@ -161,7 +161,7 @@ class AlertSender:
         kind = self._settings.format or format_of(url)
         secret = self._settings.secret.read() if self._settings.secret is not None and kind == JSON else None
         alert = Alert(incident, self._name, left_out, self._settings.with_lines)
-        body, headers = request_of(kind, alert, secret, _now_s())
+        body, headers = request_of(kind, alert, secret, now_s())
         return post(url, body, headers)
 
 
@@ -204,8 +204,3 @@ def _seconds(after: str | None) -> float:
         return min(_MOST_AFTER_S, max(0.0, float(after or 0)))
     except ValueError:
         return 0.0
-
-
-def _now_s() -> float:
-    # Wall-clock time: services check the time of the signature, and the next run that of the last alert.
-    return time.time()  # noqa: TID251

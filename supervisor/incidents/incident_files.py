@@ -31,7 +31,6 @@ MOST_FILE_BYTES = 64 * 1024
 # Most incidents change soon after they were created, and writing beside the loop slows it: a restart, or a stop.
 _TOGETHER_S = 0.05
 _END = ".json"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 T = TypeVar("T")
 
@@ -191,18 +190,12 @@ class IncidentFiles:
     @contextmanager
     def _opened(self, *, make: bool) -> Iterator[int]:
         """Open the folder for the duration of a block. Raises OSError."""
-        parent_fd = os.open(self._state_dir, _FOLDER)
-        try:
+        with dirs.opened(self._state_dir) as parent_fd:
             if make:
                 with suppress(FileExistsError):
                     os.mkdir(FOLDER, dirs.PRIVATE, dir_fd=parent_fd)
-            fd = os.open(FOLDER, _FOLDER, dir_fd=parent_fd)
-        finally:
-            os.close(parent_fd)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+            with dirs.opened(FOLDER, folder_fd=parent_fd) as fd:
+                yield fd
 
 
 def story_of(incident: Incident) -> dict[str, object]:

@@ -10,7 +10,7 @@ import os
 import time
 import traceback
 from bisect import insort
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -111,17 +111,13 @@ class IncidentRecorder:
 
     async def run(self) -> None:
         """Check memory and for incidents that arise by the passing of time, at intervals, until cancelled."""
-        watch = Watch(self._store, lambda snapshot: snapshot.backup.holds)
-        try:
+        with closing(self._changes), closing(Watch(self._store, lambda snapshot: snapshot.backup.holds)) as watch:
             while True:
                 if not self._kept and not watch.value:
                     # The folder must not be changed before a restore is complete.
                     await self._read_folder()
                 self._guarded(self._look)
                 await watch.changed(LOOK_S)
-        finally:
-            watch.close()
-            self._changes.close()
 
     def finish(self, status: int, why: str | None) -> dict[str, object]:
         """Store the incident of the run's end, and return its description."""
@@ -252,9 +248,6 @@ class IncidentRecorder:
         self._states[name] = _STATES.get(procfs.state_of(pid), "")
 
     def _take(self, before: Snapshot, after: Snapshot, at_s: float) -> None:
-        self._guarded(self._take_change, before, after, at_s)
-
-    def _take_change(self, before: Snapshot, after: Snapshot, at_s: float) -> None:
         changed = rules.changed_processes(before, after)
         self._guarded(self._take_news, before, after, changed, at_s)
         if self._open:

@@ -50,7 +50,7 @@ class RunLife:
 
     def change(self, *, durable: bool = False, **changes: object) -> None:
         """Change the record; a ``durable`` one is synced."""
-        self.record = msgspec.structs.replace(self.record, alive_s=_now_s(), **changes)
+        self.record = msgspec.structs.replace(self.record, alive_s=now_s(), **changes)
         if self._begun:
             self._files.write_run(self.record, durable=durable)
 
@@ -60,6 +60,6 @@ def machine() -> str:
     return procfs.read(_BOOT).decode(errors="replace").strip()
 
 
-def _now_s() -> float:
-    # Wall-clock time: the record is read by another run, with another monotonic clock.
+def now_s() -> float:
+    """Return the wall-clock time: another run, with another monotonic clock, and services compare it with theirs."""
     return time.time()  # noqa: TID251

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 SURELY_FITTING_BYTES = 7 * 1024
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _NOT_OURS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _EMPTY = b'""'
@@ -107,16 +106,13 @@ def tracing_records(text: bytes, lines: Sequence[bytes]) -> TracingRecords | Non
     return TracingRecords(parts[1::_STEP], levels, parts[3::_STEP], parts[4::_STEP], parts[5::_STEP])
 
 
-def levels(text: bytes, lines: Sequence[bytes], places: Sequence[int]) -> dict[int, str]:
+def levels(lines: Sequence[bytes], places: Sequence[int]) -> dict[int, str]:
     """Return the levels other than info of the objects among these lines, by index."""
-    escaped = b"\\" in text and _has_surrogate(text)
     found = {}
     for place in places:
         line = lines[place]
         try:
             level = _LEVELS.get(bytes(_decode_level(line).level), USUAL)
-            if escaped and _has_surrogate(line):
-                _decode_any(line)
         except _NOT_OURS:
             continue
         if level != USUAL:
@@ -124,26 +120,18 @@ def levels(text: bytes, lines: Sequence[bytes], places: Sequence[int]) -> dict[i
     return found
 
 
-def decode(text: bytes, lines: Sequence[bytes], places: Iterable[int]) -> dict[int, JsonRecord]:
+def decode(lines: Sequence[bytes], places: Iterable[int]) -> dict[int, JsonRecord]:
     """Return the objects among these lines, by index."""
-    escaped = b"\\" in text and _has_surrogate(text)
     records = {}
     for place in places:
         line = lines[place]
         try:
-            if escaped and _has_surrogate(line):
-                # It may be unpaired, and then it is not valid text.
-                _decode_any(line)
             # An object without fields says nothing but itself, and stays text.
             if fields := _decode_fields(line):
                 records[place] = _record(fields)
         except _NOT_OURS:
             continue
     return records
-
-
-def _has_surrogate(text: bytes) -> bool:
-    return b"\\ud" in text or b"\\uD" in text
 
 
 def text_of(record: JsonRecord) -> str:

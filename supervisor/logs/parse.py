@@ -114,8 +114,8 @@ def _with_objects(batch: Batch, places: Sequence[int] | None, levels: dict[int, 
         all_objects = text.count(b"\n{") == batch.lines - 1
         places = range(batch.lines) if all_objects else _unusual(text, levels)
     if not records:
-        return batch._replace(levels=levels | json_record.levels(text, lines, places))
-    decoded = json_record.decode(text, lines, places)
+        return batch._replace(levels=levels | json_record.levels(lines, places))
+    decoded = json_record.decode(lines, places)
     levels |= {place: record.level for place, record in decoded.items() if record.level not in {None, USUAL}}
     return batch._replace(levels=levels, records=decoded)
 
@@ -135,7 +135,7 @@ def parse_line(process: str, line: bytes, redactor: Redactor) -> ParsedLine:
     if line.startswith(b"{"):
         from supervisor.logs import json_record
 
-        record = json_record.decode(line, [line], (0,)).get(0)
+        record = json_record.decode([line], (0,)).get(0)
         if record is not None:
             text = redactor.mask_setup_code(json_record.text_of(record).encode())
             return ParsedLine("", text.decode())

@@ -32,7 +32,6 @@ _GATHER_S = 0.002
 _BUSY_S = 0.02
 _LISTEN_AGAIN_S = 0.25
 # fcntl(2), and the capacity to assume if the kernel does not report it.
-_F_GETPIPE_SZ = 1032
 _PIPE_BYTES = 1024 * 1024
 
 
@@ -196,7 +195,7 @@ class Pipe:
 def capacity_of(fd: int) -> int:
     """Return how many bytes a pipe can hold."""
     try:
-        return fcntl.fcntl(fd, _F_GETPIPE_SZ)
+        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
     except OSError:
         return _PIPE_BYTES
 

@@ -33,7 +33,6 @@ PIPE_BYTES = 256 * 1024
 PATIENCE_S = 60.0
 STOP_PATIENCE_S = 0.5
 # fcntl(2); gVisor and old kernels may refuse it, which is harmless.
-_F_SETPIPE_SZ = 1031
 _LOAD_AGAIN_S = 0.25
 _OWN = Source(SUPERVISOR, "log")
 
@@ -125,7 +124,7 @@ class LogPipeline:
         """Read a child's pipe from now on; takes ownership of ``fd``."""
         os.set_blocking(fd, False)
         with suppress(OSError):
-            fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_BYTES)
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         if self._started:
             self._read(Source(process, stream), fd)
         else:

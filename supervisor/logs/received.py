@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -39,12 +40,18 @@ def received_line(text: str, mask: Mask, most_characters: int = _USUAL_CHARACTER
 
 def visible(value: Any) -> Any:
     """Return a struct, a tuple, a list or a dictionary with everything invisible in each of its texts escaped."""
+    return each_text(
+        value, lambda text: text if text.isascii() and text.isprintable() else received(text, str), keys=True
+    )
+
+
+def each_text(value: Any, change: Callable[[str], str], *, keys: bool = False) -> Any:
+    """Return a struct, a tuple, a list or a dictionary with each of its texts changed; ``keys``: its keys too."""
     if isinstance(value, str):
-        return value if value.isascii() and value.isprintable() else received(value, str)
+        return change(value)
+    each = partial(each_text, change=change, keys=keys)
     if isinstance(value, msgspec.Struct):
-        return type(value)(**{name: visible(getattr(value, name)) for name in value.__struct_fields__})
+        return type(value)(**{name: each(getattr(value, name)) for name in value.__struct_fields__})
     if isinstance(value, dict):
-        return {visible(key): visible(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(visible, value))
-    return value
+        return {each(key) if keys else key: each(part) for key, part in value.items()}
+    return type(value)(map(each, value)) if isinstance(value, list | tuple) else value

@@ -6,6 +6,7 @@ Userspace networking forwards what a peer sends to the node's address to the sam
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.snapshot import ListenerView
@@ -64,14 +65,11 @@ class Exposure:
 
     async def run(self) -> None:
         """Scan until cancelled."""
-        watch = Watch(self._engine.store, _openers)
-        try:
+        with closing(Watch(self._engine.store, _openers)) as watch:
             while True:
                 await asyncio.sleep(self._interval.settle_s)
                 await self._look()
                 await watch.changed(self._interval.every_s)
-        finally:
-            watch.close()
 
     async def _look(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from supervisor.core.counts import plus_one
@@ -33,13 +34,10 @@ class HealthMonitor:
 
     async def run(self) -> None:
         """Assess until cancelled."""
-        watch = Watch(self._store, self._changes_by)
-        try:
+        with closing(Watch(self._store, self._changes_by)) as watch:
             while True:
                 due_s = self._look()
                 await watch.changed(None if due_s is None else max(0.0, due_s - time.monotonic()))
-        finally:
-            watch.close()
 
     def _changes_by(self, snapshot: Snapshot) -> int:
         """Return the number of changes so far, without those of health itself and of incidents, which it never uses."""

@@ -209,17 +209,12 @@ class SoonReader(Generic[T]):
         self._read = read
         self._last: Future[T] | None = None
 
-    @property
-    def hangs(self) -> bool:
-        """Whether an earlier call has not ended yet."""
-        return self._last is not None and not self._last.done()
-
     def read(self) -> T:
         """Return the result.
 
         Raises what the function raises, TimeoutError after ``SOON_S``, and at once while an earlier call hangs.
         """
-        if self.hangs:
+        if self._last is not None and not self._last.done():
             raise TimeoutError
         self._last = _begin(self._read, ())
         return self._last.result(SOON_S)

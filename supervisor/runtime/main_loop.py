@@ -22,7 +22,6 @@ from supervisor.system.signals import STOP
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from supervisor.core.snapshot import Snapshot
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.store import SnapshotStore
     from supervisor.system.signals import Inbox
@@ -297,15 +296,11 @@ class LazyServices:
 
         return run
 
-    async def _until(self, condition: Callable[[Snapshot], bool]) -> None:
-        watch = Watch(self._store, condition)
-        try:
-            await watch.until_true()
-        finally:
-            watch.close()
-
     async def _let_login_go_first(self) -> None:
         """Wait for a short time until the device has logged in or waits for something else."""
-        with contextlib.suppress(TimeoutError):
+        with (
+            contextlib.suppress(TimeoutError),
+            contextlib.closing(Watch(self._store, lambda snapshot: snapshot.tailnet.state not in _LOGGING_IN)) as watch,
+        ):
             async with asyncio.timeout(_LOGIN_FIRST_S):
-                await self._until(lambda snapshot: snapshot.tailnet.state not in _LOGGING_IN)
+                await watch.until_true()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -55,17 +55,14 @@ class Probes:
 
     async def _follow(self, spec: ProcessSpec) -> None:
         """Probe one process, over its restarts."""
-        life: Watch[float | None] = Watch(self._engine.store, partial(_began_s, spec.name))
         # In a thread: reading /proc is slow with many processes, and may hang with one of them.
         where = TimedReader(lambda: _where(spec, self._engine.store.snapshot.managed))
-        try:
+        with closing(Watch(self._engine.store, partial(_began_s, spec.name))) as life:
             while True:
                 if life.value is not None:
                     await self._follow_life(life, life.value, _Silence(self._engine, spec, where))
                 else:
                     await life.changed()
-        finally:
-            life.close()
 
     async def _follow_life(self, life: Watch[float | None], began_s: float, silence: _Silence) -> None:
         probing, spec = Probing(), silence.spec

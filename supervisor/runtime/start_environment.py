@@ -125,11 +125,8 @@ class StartEnvironment:
 def _recorded_url(file: EnvFile) -> str:
     """Return the URL in a file, or an empty string. Symlinks are not followed: the file may be another user's."""
     try:
-        folder_fd = os.open(file.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
+        with dirs.opened(file.folder) as folder_fd:
             data = dirs.read(file.name, _LONGEST_URL, folder_fd=folder_fd, flags=os.O_NOFOLLOW)
-        finally:
-            os.close(folder_fd)
         url = data.decode("ascii")
     except (OSError, ValueError):
         return ""

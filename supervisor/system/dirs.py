@@ -6,14 +6,17 @@ import errno
 import fcntl
 import os
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from supervisor.errors import ConfigError, remedy_for_resources
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from supervisor.core.process import User
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # In the run folder and in the state folder.
 LOCK_FILE = "supervisor.lock"
 _FLOCK, _MOST_OF_LOCKS = "FLOCK", 1024 * 1024
@@ -164,6 +167,16 @@ def sync(fd: int) -> None:
             raise
 
 
+@contextmanager
+def opened(path: str, flags: int = FOLDER, folder_fd: int | None = None) -> Iterator[int]:
+    """Open a path for the duration of a block; a folder unless the flags say otherwise."""
+    fd = os.open(path, flags, dir_fd=folder_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def remove_file(folder_fd: int, name: str) -> None:
     """Remove a file from a folder if it exists; failures are ignored."""
     try:
@@ -214,7 +227,7 @@ def _opened(path: str, setting: str) -> int:
                 raise ConfigError(
                     f"cannot use {path}: it is a link; remove it or choose another folder with {setting}"
                 ) from None
-        return os.open(path, _DIRECTORY)
+        return os.open(path, FOLDER)
     except OSError as error:
         raise _refused(path, setting, error) from error
 

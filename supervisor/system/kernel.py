@@ -132,9 +132,9 @@ def counts_kills() -> bool:
 
 def _kills() -> int | None:
     for path in _COUNTERS:
-        for line in _read(path).splitlines():
-            key, _, value = line.partition(" ")
-            if key == "oom_kill" and value.isdigit():
+        for line in read(path).splitlines():
+            key, _, value = line.partition(b" ")
+            if key == b"oom_kill" and value.isdigit():
                 return int(value)
     return None
 
@@ -162,7 +162,7 @@ def missing_ids(uid: int, gids: Iterable[int]) -> tuple[str, ...]:
     """Return what a user namespace lacks for a process of these ids: `uid N`, `gid N`, or `setgroups`."""
     found = [f"uid {uid}"] if not _is_mapped("/proc/self/uid_map", uid) else []
     found += [f"gid {gid}" for gid in gids if not _is_mapped("/proc/self/gid_map", gid)]
-    if _read("/proc/self/setgroups").strip() == "deny":
+    if read("/proc/self/setgroups").strip() == b"deny":
         found.append("setgroups")
     return tuple(found)
 
@@ -170,24 +170,24 @@ def missing_ids(uid: int, gids: Iterable[int]) -> tuple[str, ...]:
 def _is_mapped(path: str, number: int) -> bool:
     """Return whether an id exists in this user namespace (user_namespaces(7)); true if that is unknown."""
     try:
-        ranges = [tuple(int(word) for word in line.split()) for line in _read(path).splitlines()]
+        ranges = [tuple(int(word) for word in line.split()) for line in read(path).splitlines()]
         return not ranges or any(first <= number < first + count for first, _, count in ranges)
     except ValueError:
         return True
 
 
-def _read(path: str) -> str:
+def read(path: str) -> bytes:
+    """Return the content of a file in /proc; empty if it is gone or not readable."""
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, "rb", buffering=0) as file:
             return file.read()
-    except (OSError, ValueError):
-        return ""
+    except OSError:
+        return b""
 
 
 def effective_capabilities() -> int | None:
     """Return the mask of this process's effective capabilities; None if unknown."""
     try:
-        with open("/proc/self/status", "rb", buffering=0) as file:
-            return int(file.read().partition(b"\nCapEff:")[2].split(maxsplit=1)[0], 16)
-    except (OSError, ValueError, IndexError):
+        return int(read("/proc/self/status").partition(b"\nCapEff:")[2].split(maxsplit=1)[0], 16)
+    except (ValueError, IndexError):
         return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.characters import printable
 from supervisor.system import kernel
+from supervisor.system.kernel import read as read  # noqa: PLC0414
 from supervisor.system.spawn import MARK, mark
 
 if TYPE_CHECKING:
@@ -66,13 +67,11 @@ def _has_children() -> bool:
     return True
 
 
-def descendants(pid: int, without: Collection[int] = ()) -> Iterator[int]:
-    """Yield all descendants of a process, the nearest first, without those in ``without`` and their descendants."""
+def descendants(pid: int) -> Iterator[int]:
+    """Yield all descendants of a process, the nearest first."""
     queue = deque(children(pid))
     while queue:
         found = queue.popleft()
-        if found in without:
-            continue
         yield found
         queue.extend(children(found))
 
@@ -300,12 +299,3 @@ def _threads(pid: int) -> list[str]:
 def _fields(folder: str) -> list[bytes]:
     """Return the fields of a stat file after the name: state, parent, group … (proc(5), from the third on)."""
     return read(f"{folder}/stat").rpartition(b") ")[2].split()
-
-
-def read(path: str) -> bytes:
-    """Return the content of a file in /proc; empty if it is gone or not readable."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except OSError:
-        return b""

@@ -17,7 +17,7 @@ import msgspec
 
 from supervisor import __version__
 from supervisor.config.parsers import InvalidValueError
-from supervisor.config.proxies import proxy_for
+from supervisor.config.proxies import bad_proxy, proxy_for
 from supervisor.config.tailscale_env import ClientSecret, is_client_secret, parse_client_secret
 from supervisor.errors import ConfigError, connection_error
 from supervisor.json_input import decode_json
@@ -60,8 +60,6 @@ class OAuthRefusedError(Exception):
     def __init__(self, kind: str, why: str, what_to_do: str) -> None:
         super().__init__(f"{why}; {what_to_do}")
         self.kind = kind
-        self.why = why
-        self.what_to_do = what_to_do
 
 
 class OAuthUnavailableError(Exception):
@@ -69,8 +67,6 @@ class OAuthUnavailableError(Exception):
 
     def __init__(self, why: str, what_to_do: str, retry_after_s: float | None = None) -> None:
         super().__init__(f"{why}; {what_to_do}")
-        self.why = why
-        self.what_to_do = what_to_do
         self.retry_after_s = retry_after_s
 
 
@@ -93,13 +89,6 @@ def unreachable(url: str, error: aiohttp.ClientError, mask: Mask) -> OAuthUnavai
         f"cannot reach {_host(url)} to make an auth key: {received_line(why, mask) or type(error).__name__}",
         f"check the container's internet access; {_CHECK_URL}",
     )
-
-
-def bad_proxy(url: str) -> OAuthUnavailableError:
-    """Return the error for a proxy whose address cannot be parsed."""
-    name = f"{url.partition('://')[0].upper()}_PROXY"
-    why = f"cannot reach {_host(url)} to make an auth key: {name} is not a valid address"
-    return OAuthUnavailableError(why, f"set {name} to one such as http://proxy.example:3128")
 
 
 def silent(url: str, limit_s: float) -> OAuthUnavailableError:
@@ -331,7 +320,8 @@ class OAuthClient:
             raise silent(url, self._timing.attempt_s) from error
         except (aiohttp.InvalidURL, UnicodeError):
             # The API's own URL was checked before. The cause is dropped, as it may contain the proxy's password.
-            raise bad_proxy(url) from None
+            why, what_to_do = bad_proxy(url)
+            raise OAuthUnavailableError(f"cannot reach {_host(url)} to make an auth key: {why}", what_to_do) from None
         except aiohttp.ClientError as error:
             raise unreachable(url, error, self._redactor.mask_text) from error
 

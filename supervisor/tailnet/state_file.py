@@ -22,7 +22,6 @@ from supervisor.system import dirs
 MOST_BYTES = 1024 * 1024
 # How often what could not be written is written again.
 AGAIN_S = 30.0
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StateFile:
@@ -49,7 +48,7 @@ class StateFile:
             return kept
         self.why_unread = ""
         try:
-            folder_fd = os.open(self._folder, _FOLDER)
+            folder_fd = os.open(self._folder, dirs.FOLDER)
         except FileNotFoundError:
             self.why_not = ""
             return None
@@ -114,11 +113,8 @@ class StateFile:
 
     def _put(self, data: bytes) -> str:
         try:
-            folder_fd = os.open(self._folder, _FOLDER)
-            try:
+            with dirs.opened(self._folder) as folder_fd:
                 dirs.put_file(folder_fd, self._name, data.decode(), durable=True)
-            finally:
-                os.close(folder_fd)
         except OSError as error:
             return error.strerror or str(error)
         except ConfigError as error:

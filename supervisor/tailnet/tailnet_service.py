@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from supervisor.core.tailnet import (
 )
 from supervisor.core.tailnet_states import TailnetState
 from supervisor.secret import Secret
+from supervisor.system import procfs
 from supervisor.tailnet.executor import DeviceMaintenance, Executor, failure
 from supervisor.tailnet.held import wait_until_let_go
 from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError, SilentError, UnreachableError, life_of
@@ -140,10 +142,11 @@ class TailnetService:
         self._feed(TailnetEvent(TailnetEventKind.LET_GO, choice=choice, ephemeral=stored.ephemeral))
 
     async def _run_until_held(self) -> None:
-        stop_holding = self._store.watch(lambda snapshot: self._wake_up() if snapshot.backup.holds else None)
-        stop_watching = self._watcher.listen()
-        return_reader = self._channels.set_metrics_reader(partial(_user_metrics, self._api))
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._store.watch(lambda snapshot: self._wake_up() if snapshot.backup.holds else None))
+            stack.callback(self._watcher.listen())
+            stack.callback(self._channels.set_metrics_reader(partial(_user_metrics, self._api)))
+            stack.callback(setattr, self, "_group", None)
             async with anyio.create_task_group() as group:
                 self._group = group
                 stop_taking = self._channels.tailnet.set_handler(self._take)
@@ -154,11 +157,6 @@ class TailnetService:
                 finally:
                     stop_taking()
                 group.cancel_scope.cancel()
-        finally:
-            self._group = None
-            return_reader()
-            stop_watching()
-            stop_holding()
 
     async def _drive(self) -> None:
         while not self._store.snapshot.backup.holds:
@@ -178,7 +176,7 @@ class TailnetService:
         now_s = time.monotonic()
         self._changes += 1
         view = self._store.snapshot.tailnet
-        idle = view.up if order.connects else view.state == TailnetState.OFF
+        idle = view.up if isinstance(order, Connect) else view.state == TailnetState.OFF
         self._orders = orders.add(self._orders, order, now_s, idle=idle)
         if isinstance(order, Connect):
             self._executor.keys.pasted = order.auth_key or self._executor.keys.pasted
@@ -405,15 +403,13 @@ class TailnetService:
 
     def _progress(self, view: TailnetView) -> orders.Progress:
         machine = self._machine
-        failure = machine.failure if machine.failure is not None and machine.failure.wish == machine.wish else None
         return orders.Progress(
             wish=machine.wish,
             connected=view.up and not (machine.trying or machine.replaces),
             disconnected=view.state == TailnetState.OFF and machine.stage is not Stage.RELEASING,
             forgotten=not machine.have_node_key,
             waits=view.auth_url is not None and machine.wants_url,
-            failure=failure.why if failure is not None else "",
-            of_pasted_key=failure is not None and failure.pasted,
+            failure=machine.failure if machine.failure and machine.failure.wish == machine.wish else None,
         )
 
     def _found(self) -> DeviceDetails:
@@ -491,8 +487,4 @@ def has_network() -> bool:
 
 
 def _is_up(name: str) -> bool:
-    try:
-        with open(f"/sys/class/net/{name}/flags", encoding="ascii") as file:
-            return bool(int(file.read(), 16) & _INTERFACE_UP)
-    except (OSError, ValueError):
-        return False
+    return bool(int(procfs.read(f"/sys/class/net/{name}/flags") or b"0", 16) & _INTERFACE_UP)

@@ -103,10 +103,9 @@ def json_response(
     body: Mapping[str, Any] | msgspec.Struct,
     status: int = 200,
     content_type: str = _JSON,
-    headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """Return a JSON response."""
-    return web.Response(body=_encode(body) + b"\n", status=status, content_type=content_type, headers=headers)
+    return web.Response(body=_encode(body) + b"\n", status=status, content_type=content_type)
 
 
 def accepted(**more: str) -> web.Response:

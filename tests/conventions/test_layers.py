@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 
 from tests.conventions.tree import imports, modules
 
@@ -84,6 +85,17 @@ def test_imports_point_down() -> None:
         used = {part(name) for name in imports(module) if name.startswith("supervisor.")} - {"__version__", own}
         wrong += [f"{module.path} must not import {name}" for name in sorted(used - MAY_IMPORT.get(own, frozenset()))]
     assert not wrong
+
+
+def test_no_modules_import_each_other() -> None:
+    """No circle of any length, not even of imports that only types need."""
+    known = {module.name for module in modules("supervisor")}
+    graph = {
+        module.name: {name if name in known else name.rpartition(".")[0] for name in imports(module)} - {module.name}
+        for module in modules("supervisor")
+    }
+    # Raises CycleError, which names the modules.
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_every_part_has_its_place() -> None:

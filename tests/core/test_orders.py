@@ -20,6 +20,7 @@ from supervisor.core.orders import (
     follow,
     newly_done,
 )
+from supervisor.core.tailnet import LoginFailure
 from supervisor.secret import Secret
 
 KINDS: tuple[TailnetOrder, ...] = (Connect(), Connect(Secret("k" * 9)), Disconnect(), Disconnect(forget=True))
@@ -28,6 +29,9 @@ KINDS: tuple[TailnetOrder, ...] = (Connect(), Connect(Secret("k" * 9)), Disconne
 def given_one(order: TailnetOrder, wish: int, before: Orders = ()) -> Orders:
     """Return the orders with one more that is under way."""
     return begin(add(before, order, 0.0, idle=False), order.id, wish)
+
+
+REFUSED, OF_PASTED_KEY = LoginFailure(1, "refused"), LoginFailure(1, "refused", pasted=True)
 
 
 def states(orders: Orders) -> list[str]:
@@ -41,16 +45,16 @@ def states(orders: Orders) -> list[str]:
         (Connect(), Progress(1), UNDER_WAY),
         (Connect(), Progress(1, connected=True), DONE),
         (Connect(), Progress(1, waits=True), WAITING),
-        (Connect(), Progress(1, failure="refused"), FAILED),
+        (Connect(), Progress(1, failure=REFUSED), FAILED),
         # Another's pasted key, whose login it shares.
-        (Connect(), Progress(1, failure="refused", of_pasted_key=True), UNDER_WAY),
-        (Connect(), Progress(1, failure="refused", of_pasted_key=True, waits=True), WAITING),
-        (Connect(Secret("key")), Progress(1, failure="refused", of_pasted_key=True), FAILED),
+        (Connect(), Progress(1, failure=OF_PASTED_KEY), UNDER_WAY),
+        (Connect(), Progress(1, failure=OF_PASTED_KEY, waits=True), WAITING),
+        (Connect(Secret("key")), Progress(1, failure=OF_PASTED_KEY), FAILED),
         (Connect(Secret("key")), Progress(1, waits=True), UNDER_WAY),
-        (Connect(Secret("key")), Progress(1, failure="refused", waits=True), FAILED),
-        (Connect(Secret("key")), Progress(2, failure="another key was refused"), UNDER_WAY),
+        (Connect(Secret("key")), Progress(1, failure=REFUSED, waits=True), FAILED),
+        (Connect(Secret("key")), Progress(2, failure=REFUSED), UNDER_WAY),
         (Connect(), Progress(2, connected=True), UNDER_WAY),
-        (Disconnect(), Progress(1, connected=True, failure="refused"), UNDER_WAY),
+        (Disconnect(), Progress(1, connected=True, failure=REFUSED), UNDER_WAY),
         (Disconnect(), Progress(1, disconnected=True), DONE),
         (Disconnect(forget=True), Progress(1, disconnected=True), UNDER_WAY),
         (Disconnect(forget=True), Progress(1, disconnected=True, forgotten=True), DONE),
@@ -64,7 +68,7 @@ def test_an_answer(order: TailnetOrder, progress: Progress, state: str) -> None:
 def test_nothing_answers_an_order_that_was_not_taken_up() -> None:
     """What is true at that time was true before the order."""
     waiting = add((), Connect(Secret("key"), "a"), 0.0, idle=False)
-    assert states(follow(waiting, Progress(0, connected=True, failure="x"))) == [UNDER_WAY]
+    assert states(follow(waiting, Progress(0, connected=True, failure=REFUSED))) == [UNDER_WAY]
 
 
 def test_orders_that_come_beside_each_other() -> None:
@@ -97,8 +101,7 @@ PROGRESS = st.builds(
     disconnected=st.booleans(),
     forgotten=st.booleans(),
     waits=st.booleans(),
-    failure=st.sampled_from(["", "refused"]),
-    of_pasted_key=st.booleans(),
+    failure=st.sampled_from([None, REFUSED, OF_PASTED_KEY]),
 )
 STEPS = st.lists(st.one_of(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)), PROGRESS), max_size=60)
 

@@ -140,7 +140,7 @@ def test_objects_of_moltis_are_rendered_together_as_they_are_alone(
     if b"\\" not in text and not any({"process", "odd"} & more.keys() for _, _, _, more in objects):
         assert batch.tracing is not None
     places = range(len(lines))
-    alone = batch._replace(tracing=None, records=json_record.decode(text, text[:-1].split(b"\n"), places))
+    alone = batch._replace(tracing=None, records=json_record.decode(text[:-1].split(b"\n"), places))
     together = [json.loads(line) for line in JsonFormat().lines(batch, 0.0).decode().split("\n")[:-1]]
     assert together == [json.loads(line) for line in JsonFormat().lines(alone, 0.0).decode().split("\n")[:-1]]
     levels = [record["level"] for record in together]

@@ -30,6 +30,6 @@ def test_a_user_namespace_lacks_what_is_not_mapped() -> None:
 def test_what_cannot_be_read_is_not_called_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
     """Without /proc, or with that of another kernel, a start is tried."""
     (tmp_path / "map").write_text(text)
-    read = kernel._read
-    monkeypatch.setattr(kernel, "_read", lambda _path: read(str(tmp_path / "map")))
+    read = kernel.read
+    monkeypatch.setattr(kernel, "read", lambda _path: read(str(tmp_path / "map")))
     assert kernel.missing_ids(1000, [1000]) == ()

@@ -102,12 +102,12 @@ def off_command(found: Conflict, config: Json) -> str:
 
 def takes_root(entries: dict[Path, Any]) -> bool:
     """Return whether any entry leads to files or to a unix socket."""
-    targets = [(value.get("Path"), value.get("Proxy"), value.get("TCPForward")) for value in _handlers(entries)]
+    targets = [
+        (value.get("Path"), value.get("Proxy"), value.get("TCPForward"))
+        for value in entries.values()
+        if isinstance(value, dict)
+    ]
     return any(path or "unix:" in {str(proxy)[:5], str(tcp)[:5]} for path, proxy, tcp in targets)
-
-
-def _handlers(entries: dict[Path, Any]) -> list[dict[str, Any]]:
-    return [value for value in entries.values() if isinstance(value, dict)]
 
 
 def _port_handler(config: Json, service: str, port: str) -> Any:
@@ -282,7 +282,7 @@ class Serve:
             self._look_s = time.monotonic() + self._failed()
         except LocalApiError as error:
             self._look_s = time.monotonic() + self._failed()
-            self._show(self._view._replace(why=_joined(f"cannot change what is published: {error}", *wanted.whys)))
+            self._show(self._view._replace(why="; ".join([f"cannot change what is published: {error}", *wanted.whys])))
         else:
             self._failures = 0
             self._look_s = time.monotonic() + self._look_every_s
@@ -393,7 +393,7 @@ class Serve:
             ServeView(
                 mode="serve" if found else "off",
                 urls=visible(diff.urls(config, found)),
-                why=visible(_joined(*whys)),
+                why=visible("; ".join(whys)),
                 config=msgspec.json.encode(visible(config)).decode() if config else "",
                 external_url=self._external_url(diff.https_url(config, found, self._app_port), wanted),
                 certificate_expiry=self._certificate_expiry if found else "",
@@ -416,7 +416,3 @@ class Serve:
         if (view.mode, view.urls) != (before.mode, before.urls):
             event = "serve: published" if view.mode == "serve" else "serve: no longer published"
             self._log.record("info", event, urls=" ".join(view.urls) or None)
-
-
-def _joined(*whys: str) -> str:
-    return "; ".join(whys)
