@@ -123,6 +123,25 @@ def check_lost(reader: Reader) -> None:
     assert sum(lost) + len(numbers) == MANY
 
 
+async def test_a_slow_consumer_is_no_stalled_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience is measured from the last bytes that it read, however long the children have waited by then."""
+    monkeypatch.setattr(pipeline, "PATIENCE_S", 2.0)
+    rig, reader, pouring, _ = await stalled("block")
+    await until(lambda: rig.log._held_since_s is not None)
+    held_since_s = rig.log._held_since_s
+    end_s = time.monotonic() + 1.5 * pipeline.PATIENCE_S
+    while time.monotonic() < end_s:
+        # So little that the children go on waiting.
+        reader.data += os.read(reader.fd, 1 << 14)
+        next_s = time.monotonic() + 0.1
+        await until(lambda next_s=next_s: time.monotonic() >= next_s)  # type: ignore[misc]
+    assert rig.log._held_since_s == held_since_s
+    await reader.read_until(b"%08d" % (MANY - 1))
+    await pouring
+    assert reader.numbers == list(range(MANY))
+    rig.end()
+
+
 async def test_a_closed_consumer_does_no_harm() -> None:
     """EPIPE: children and history continue, little is kept, there is no busy loop, and closing does not wait."""
     reader = Reader()
