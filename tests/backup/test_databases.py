@@ -162,6 +162,16 @@ def test_what_has_not_changed_is_not_copied_again(tmp_path: Path) -> None:
     assert not os.path.exists(f"{tmp_path}/copies{path}")
 
 
+@pytest.mark.parametrize(("ago_s", "settled"), [(0, False), (1, False), (3, True), (-1000, False)])
+def test_a_database_that_has_just_changed_may_change_again_unseen(
+    monkeypatch: pytest.MonkeyPatch, ago_s: int, *, settled: bool
+) -> None:
+    """A file's time is that of a clock tick, and coarser on some file systems: two changes may have the same."""
+    now_ns = 1_800_000_000 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    assert copies_module._is_settled([[1, 4096, 10**9], [2, 4096, now_ns - ago_s * 10**9]]) is settled
+
+
 def test_what_is_no_database_is_left_alone(tmp_path: Path) -> None:
     """Links are not followed, pipes are not opened; a damaged database is reported, and the others are copied."""
     app = tmp_path / "app"

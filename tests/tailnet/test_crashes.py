@@ -1,9 +1,11 @@
-"""Stopping while the tailnet service waits after a crash, with a real tailscaled."""
+"""Crashes of the tailnet service, and of a real tailscaled."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import pytest
 
 from tests.process.running import running
 from tests.support.control import controlling
+from tests.support.waiting import wait_until
 from tests.tailnet.node import APP, Node, at, environment
 
 if TYPE_CHECKING:
@@ -53,3 +56,25 @@ def test_an_ephemeral_device_is_logged_out_all_the_same(tmp_path: Path, crashes:
         assert device.run.stop() == 0
         assert device.run.find("tailnet: logged out"), json.dumps(device.run.records[-20:])
         assert not device.run.find("tailnet: could not log out")
+
+
+def pipes_of(pid: int) -> int:
+    """Return how many pipe ends a process holds."""
+    found = 0
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(f"/proc/{pid}/fd/{name}").startswith("pipe:")
+    return found
+
+
+def test_a_restarted_tailscaled_leaves_no_pipe_behind(tmp_path: Path) -> None:
+    """Its output's pipes and the one that tells it of the supervisor's end are replaced, not added."""
+    settings = environment(TS_STATE_DIR=str(tmp_path / "state"), SUPERVISOR_BACKOFF_MAX="20ms")
+    with running(*APP, env=settings) as run:
+        Node(run).wait_state("needs login")
+        first = pipes_of(run.pid)
+        for starts in range(1, 4):
+            os.kill(run.all("started", child="tailscaled")[-1]["pid"], signal.SIGKILL)
+            run.wait_count(starts + 1, "started", child="tailscaled")
+            wait_until(lambda: pipes_of(run.pid) == first, what="the pipes of the one before to be closed")
+        assert run.stop() == 0
