@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -33,7 +32,7 @@ from supervisor.core.tailnet import (
 )
 from supervisor.core.tailnet_states import TailnetState
 from supervisor.secret import Secret
-from supervisor.system import procfs
+from supervisor.system.interfaces import has_network
 from supervisor.tailnet.executor import DeviceMaintenance, Executor, failure
 from supervisor.tailnet.held import wait_until_let_go
 from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError, SilentError, UnreachableError, life_of
@@ -78,7 +77,6 @@ _BOOT_S = 60.0
 MOST_SILENCES = 3
 _PEERS_EVERY_S = 30.0
 _PEERS_SOON_S = 5.0
-_INTERFACE_UP = 1
 _ABANDONED = "the supervisor's part for the tailnet was restarted; give the order again"
 
 
@@ -475,16 +473,3 @@ async def _user_metrics(api: LocalApi, timeout_s: float) -> bytes | None:
         return await api.user_metrics(timeout_s)
     except LocalApiError:
         return None
-
-
-def has_network() -> bool:
-    """Return whether an interface other than the loopback is up; True if the kernel does not say."""
-    try:
-        names = os.listdir("/sys/class/net")
-    except OSError:
-        return True
-    return any(_is_up(name) for name in names if name != "lo")
-
-
-def _is_up(name: str) -> bool:
-    return bool(int(procfs.read(f"/sys/class/net/{name}/flags") or b"0", 16) & _INTERFACE_UP)

@@ -99,7 +99,7 @@ _APPROVAL = Meaning(
 )
 _NO_INTERFACE = Meaning(
     TailnetState.NO_NETWORK,
-    why="the container has no network interface but the loopback",
+    why="the container has no network interface with an address but the loopback",
     what_to_do="attach it to a network",
 )
 

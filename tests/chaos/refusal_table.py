@@ -62,6 +62,7 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "prctl": ("ENOSYS", "EPERM", "EINVAL"),
     "prlimit64": ("EPERM", "ENOSYS"),
     "fcntl": ("EINVAL", "EMFILE"),
+    "ioctl": ("ENOTTY", "EPERM"),
     "dup2": ("EMFILE", "EINTR"),
 }
 # The system calls that Python's functions make.
@@ -91,6 +92,7 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "os.ftruncate": ("ftruncate",),
     "fcntl.flock": ("flock",),
     "fcntl.fcntl": ("fcntl",),
+    "fcntl.ioctl": ("ioctl",),
     "os.set_blocking": ("fcntl",),
     "os.fchmod": ("fchmod",),
     "os.chmod": ("chmod",),
