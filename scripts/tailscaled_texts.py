@@ -90,7 +90,7 @@ _FIELDS: tuple[tuple[type[msgspec.Struct], str], ...] = (
     (wire.Notify, "ipn/backend.go"),
 )
 # Set in requests, or read from preferences, in addition to those of `preferences.wanted`.
-_PREFERENCES = ("Config", "Advertise", "AdvertiseServices")
+_PREFERENCES = ("Config", "Advertise", "AdvertiseServices", "Apply", "AutoUpdateSet", "ApplySet")
 _OPTIONS = ("AuthKey", "UpdatePrefs")
 _SERVE = (
     *("TCP", "Web", "Services", "Handlers", "AllowFunnel", "Foreground", "Tun", "HTTP", "HTTPS"),

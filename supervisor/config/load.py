@@ -275,6 +275,10 @@ def _check_combinations(settings: Settings, diags: Diagnostics) -> None:
     if tailnet.mode == "attach" and "TS_SOCKET" not in settings.given:
         why = "TS_SOCKET does not say where the sidecar's tailscaled is"
         diags.problem("attach", why, "set it, such as TS_SOCKET=/var/run/tailscale/tailscaled.sock")
+    prefs = tailnet.prefs
+    if prefs.exit_node and (prefs.advertise_exit_node or parsers.EXIT_ROUTES[0] in prefs.advertise_routes):
+        why = "no device uses an exit node and is one itself, as --advertise-exit-node or a route to everything says"
+        diags.problem(f"honour --exit-node in {tailscale_env.UP}", why, "remove one of the two")
     if tailnet.serve_panel is not None:
         _check_panel_url(tailnet, tailnet.serve_panel, diags)
     if tailnet.auth_key or tailnet.client_id or tailnet.client_secret:

@@ -23,6 +23,11 @@ _DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h))+", re.ASCI
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h)", re.ASCII)
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _BYTES = frozenset(map(str, range(256)))
+# What an exit node advertises.
+EXIT_ROUTES = ("0.0.0.0/0", "::/0")
+_VIA = "fd7a:115c:a1e0:b1a::/64"
+_VIA_BITS = 96
+_MOST_SITE = 0xFFFF
 _LARGEST_SECRET_BYTES = 64 * 1024
 _NOT_A_URL = "it is not a URL of http or https"
 
@@ -210,25 +215,45 @@ def tags(text: str) -> tuple[str, ...]:
 
 
 def routes(text: str) -> tuple[str, ...]:
-    """Return subnet routes in canonical form. Tailscaled accepts anything."""
+    """Return subnet routes in canonical form, each once. Tailscaled accepts anything; the checks are its program's."""
     found = items(text)
     if not found:
         return ()
+    networks = tuple(map(_route, found))
+    for one, other in (EXIT_ROUTES, EXIT_ROUTES[::-1]):
+        if one in networks and other not in networks:
+            raise InvalidValueError(f"{one} is advertised without {other}; an exit node advertises both")
+    return tuple(dict.fromkeys(networks))
+
+
+def _route(text: str) -> str:
     # Loaded when needed: few offer routes.
     from ipaddress import ip_address, ip_network
 
-    for route in found:
-        if "/" not in route:
-            raise InvalidValueError(f"{route!r} has no prefix length (a single address is /32 or /128)")
-        try:
-            network = ip_network(route, strict=False)
-        except ValueError as error:
-            raise InvalidValueError(f"{route!r} is not an address range") from error
-        if network.network_address != ip_address(route.partition("/")[0]):
-            raise InvalidValueError(f"{route} has host bits set; the network is {network}")
-        if network.is_loopback:
-            raise InvalidValueError(f"{route} is every machine's loopback")
-    return tuple(str(ip_network(route)) for route in found)
+    if "/" not in text:
+        raise InvalidValueError(f"{text!r} has no prefix length (a single address is /32 or /128)")
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError as error:
+        raise InvalidValueError(f"{text!r} is not an address range") from error
+    if "%" in text:
+        raise InvalidValueError(f"{text!r} has a zone, which no route has")
+    if network.network_address != ip_address(text.partition("/")[0]):
+        raise InvalidValueError(f"{text} has host bits set; the network is {network}")
+    if network.is_loopback:
+        raise InvalidValueError(f"{text} is every machine's loopback")
+    if network.network_address in ip_network(_VIA):
+        _check_via(text, network.prefixlen, int(network.network_address))
+    return str(network)
+
+
+def _check_via(route: str, prefix_length: int, address: int) -> None:
+    """Check a 4via6 route: an IPv4 network in the last 32 bits, and before it the number of its site."""
+    if prefix_length < _VIA_BITS:
+        raise InvalidValueError(f"{route} is a 4via6 route, whose prefix length is at least {_VIA_BITS}")
+    site = address >> 32 & 0xFFFFFFFF
+    if site > _MOST_SITE:
+        raise InvalidValueError(f"{route} is a 4via6 route of site {site}; the highest is {_MOST_SITE}")
 
 
 def host_name(text: str) -> str:

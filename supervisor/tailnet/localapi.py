@@ -19,6 +19,7 @@ from supervisor.errors import connection_error
 from supervisor.json_input import decode_json
 from supervisor.logs.received import received, received_line, visible
 from supervisor.runtime.loop_latency import import_alone, run_in_thread
+from supervisor.tailnet import preferences
 from supervisor.tailnet.http1 import BrokenError, Http1Response, exchange
 from supervisor.tailnet.wire import DerpMap, Json, Notify, Ping, Status, Whois
 
@@ -95,8 +96,7 @@ class LocalApi:
 
     async def change_prefs(self, changes: Mapping[str, Any]) -> None:
         """Set preferences; tailscaled does not validate them."""
-        masked = {**changes, **{f"{name}Set": True for name in changes}}
-        await self._ask("PATCH", "prefs", _encode(masked))
+        await self._ask("PATCH", "prefs", _encode(preferences.masked(changes)))
 
     async def start(self, options: Mapping[str, Any]) -> None:
         """Restart the control client (ipn.Options); with no options it is a soft restart."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from supervisor.characters import printable
+from supervisor.config.parsers import EXIT_ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from supervisor.tailnet.wire import Json
 
 DEFAULT_CONTROL = "https://controlplane.tailscale.com"
-EXIT_ROUTES = ("0.0.0.0/0", "::/0")
 # Changed only by a login, because control evaluates them then.
 _AT_LOGIN = frozenset({"ControlURL", "AdvertiseTags", "WantRunning", "LoggedOut"})
 # The flags or settings that set a preference. A preference without any is never changed in a sidecar.
@@ -37,7 +37,8 @@ _FLAGS_OF = {
 def wanted(prefs: Prefs) -> dict[str, Any]:
     """Return all preferences that the supervisor sets.
 
-    The last four stay off: SSH, a web client, and remote control that would bypass the panel's sign-in.
+    The last five stay off: SSH, a web client, and remote control that would bypass the panel's sign-in, and updates of
+    a program that belongs to an image.
     """
     routes = [*prefs.advertise_routes, *(EXIT_ROUTES if prefs.advertise_exit_node else ())]
     return {
@@ -46,7 +47,7 @@ def wanted(prefs: Prefs) -> dict[str, Any]:
         "LoggedOut": False,
         "Hostname": prefs.hostname,
         "AdvertiseTags": list(prefs.advertise_tags) or None,
-        "AdvertiseRoutes": routes or None,
+        "AdvertiseRoutes": list(dict.fromkeys(routes)) or None,
         "CorpDNS": prefs.accept_dns,
         "RouteAll": prefs.accept_routes,
         "ExitNodeIP": prefs.exit_node,
@@ -59,13 +60,14 @@ def wanted(prefs: Prefs) -> dict[str, Any]:
         "RunWebClient": False,
         "RemoteConfig": False,
         "OperatorUser": "",
+        "AutoUpdate": {"Apply": False},
     }
 
 
 def for_login(current: Json, wishes: Mapping[str, Any]) -> Json:
     """Return the full preferences for a start (ipn.Options): the current ones with ours applied."""
     whole = {name: value for name, value in current.items() if name != "Config"}
-    return whole | dict(wishes)
+    return whole | {name: _merged(whole.get(name), value) for name, value in wishes.items()}
 
 
 def on_purpose(current: Json, wishes: Mapping[str, Any], given: AbstractSet[str]) -> dict[str, Any]:
@@ -100,9 +102,20 @@ def differing(current: Json, wishes: Mapping[str, Any]) -> dict[str, Any]:
         # An exit node set by address is returned by id.
         if name in {"ExitNodeIP", "ExitNodeID"} and wishes["ExitNodeIP"] and current.get("ExitNodeID"):
             continue
-        if not _same(current.get(name), value):
+        # Unset is not off: the tailnet's default for updates applies then.
+        unset = name == "AutoUpdate" and (current.get(name) or {}).get("Apply") is None
+        if unset or not _same(current.get(name), value):
             changes[name] = value
     return changes
+
+
+def masked(changes: Mapping[str, Any]) -> Json:
+    """Return changes in the form that tailscaled takes (ipn.MaskedPrefs): each with a mark that it is to be set."""
+    marks: Json = {f"{name}Set": True for name in changes}
+    if "AutoUpdate" in changes:
+        # Its fields are marked one by one.
+        marks["AutoUpdateSet"] = {f"{field}Set": True for field in changes["AutoUpdate"]}
+    return {**changes, **marks}
 
 
 def at_next_login(current: Json, wishes: Mapping[str, Any]) -> list[str]:
@@ -125,6 +138,10 @@ def _flag_of(route: str) -> str:
 
 def _control(url: object) -> str:
     return printable(str(url or DEFAULT_CONTROL)).rstrip("/")
+
+
+def _merged(current: object, wish: object) -> object:
+    return current | wish if isinstance(current, dict) and isinstance(wish, dict) else wish
 
 
 def _same(one: object, other: object) -> bool:

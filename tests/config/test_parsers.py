@@ -13,6 +13,9 @@ from supervisor.config.parsers import InvalidValueError
 from supervisor.config.settings import SETTINGS
 from supervisor.core.process import GiveUp
 
+# The routes by which subnets with the same IPv4 addresses are told apart.
+VIA = "fd7a:115c:a1e0:b1a:"
+
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
@@ -60,16 +63,35 @@ def test_what_is_no_give_up(text: str) -> None:
         parsers.give_up(text)
 
 
-@pytest.mark.parametrize("text", ["10.0.0.0/8", "192.168.1.0/24,fd00::/8", "0.0.0.0/0"])
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "192.168.1.0/24,fd00::/8", "::/0,0.0.0.0/0", f"{VIA}0:7:a01:100/120"])
 def test_routes(text: str) -> None:
     """Address ranges are accepted in the form that the tailnet requires."""
     assert ",".join(parsers.routes(text)) == text
 
 
-@pytest.mark.parametrize("text", ["10.0.0.1/8", "127.0.0.0/8", "10.0.0.0", "nonsense/8", "::1/128"])
-def test_what_is_no_route(text: str) -> None:
-    """tailscaled would accept these silently."""
-    with pytest.raises(InvalidValueError):
+def test_a_route_that_is_given_twice() -> None:
+    """It counts once, however it is spelled."""
+    assert parsers.routes("10.0.0.0/8,fd00::/64, FD00:0::/64,10.0.0.0/255.0.0.0") == ("10.0.0.0/8", "fd00::/64")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("10.0.0.1/8", "host bits"),
+        ("127.0.0.0/8", "loopback"),
+        ("10.0.0.0", "no prefix length"),
+        ("nonsense/8", "not an address range"),
+        ("::1/128", "loopback"),
+        ("0.0.0.0/0", "without ::/0"),
+        ("10.0.0.0/8,::/0", "without 0.0.0.0/0"),
+        ("fe80::%eth0/64", "zone"),
+        ("fd7a:115c:a1e0:b1a::/64", "at least 96"),
+        (f"{VIA}1:0:a01:100/120", "site 65536"),
+    ],
+)
+def test_what_is_no_route(text: str, why: str) -> None:
+    """tailscaled would accept these silently, or refuse all preferences because of them."""
+    with pytest.raises(InvalidValueError, match=why):
         parsers.routes(text)
 
 

@@ -62,9 +62,23 @@ def test_an_exit_node_is_two_routes() -> None:
     """Offering one means advertising the default routes of IPv4 and IPv6."""
     wanted = preferences.wanted(PREFS._replace(advertise_exit_node=True))
     assert wanted["AdvertiseRoutes"] == ["10.0.0.0/8", "0.0.0.0/0", "::/0"]
+    twice = preferences.wanted(PREFS._replace(advertise_exit_node=True, advertise_routes=("::/0", "0.0.0.0/0")))
+    assert twice["AdvertiseRoutes"] == ["::/0", "0.0.0.0/0"]
 
 
 def test_doors_stay_closed() -> None:
     """No shell, no control page, no remote control, no other user in command."""
     wanted = preferences.wanted(PREFS)
     assert not any(wanted[name] for name in ("RunSSH", "RunWebClient", "RemoteConfig", "OperatorUser"))
+
+
+@pytest.mark.parametrize("theirs", [True, None])
+def test_updates_stay_off(theirs: bool | None) -> None:  # noqa: FBT001
+    """They are switched off on purpose: unset, the tailnet's default applies. Whether to look for them stays."""
+    wanted = preferences.wanted(PREFS)
+    current = {**wanted, "AutoUpdate": {"Check": True, "Apply": theirs}}
+    assert preferences.for_login(current, wanted)["AutoUpdate"] == {"Check": True, "Apply": False}
+    changes = preferences.differing(current, wanted)
+    assert preferences.masked(changes) == {"AutoUpdate": {"Apply": False}, "AutoUpdateSet": {"ApplySet": True}}
+    assert not preferences.differing(preferences.for_login(current, wanted), wanted)
+    assert not preferences.on_purpose(current, wanted, {"hostname", "advertise-routes"}).keys() & {"AutoUpdate"}

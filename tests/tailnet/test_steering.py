@@ -267,6 +267,20 @@ def test_settings_that_changed_are_taken_over(tmp_path: Path) -> None:
             wait_until(lambda: control.nodes().get("other", {}).get("routes") == ["198.51.100.0/24"], what="the change")
 
 
+def test_updates_stay_off(tmp_path: Path) -> None:
+    """A login switches tailscaled's own updates off, and so does the next start where they are unset."""
+    with controlling() as control:
+        with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
+            one.wait_state("connected")
+            assert one.ask("GET", "prefs")["AutoUpdate"] == {"Check": True, "Apply": False}
+            unset = {"AutoUpdate": {"Apply": None}, "AutoUpdateSet": {"ApplySet": True}}
+            assert one.ask("PATCH", "prefs", unset)["AutoUpdate"]["Apply"] is None
+            assert one.run.stop() == 0
+        with node(tmp_path, **at(control)) as one:
+            one.wait_state("connected")
+            wait_until(lambda: one.ask("GET", "prefs")["AutoUpdate"]["Apply"] is False, what="the change")
+
+
 def test_the_grace_period(tmp_path: Path) -> None:
     """Health and readiness fail when the tailnet has been away for longer than allowed."""
     env = {"SUPERVISOR_TAILNET_GRACE": "2s"}
