@@ -12,7 +12,7 @@ from supervisor.core.process import State
 from supervisor.doctor.finding import Check, split_remedy
 from supervisor.incidents.incident_files import FOLDER
 from supervisor.logs.format import stamp
-from supervisor.system import cgroup, spawn
+from supervisor.system import cgroup, kernel, spawn
 from supervisor.system.mounts import is_kept
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ PROVIDERS = Check(
 INCIDENTS = Check("incidents", "incidents", "recent failures", "they may recur", "reference/incidents.md")
 CHECKS = (PROGRAM, PROCESS, VOLUME, CONFIG, MODELS, PROVIDERS, INCIDENTS)
 _MODELS_NEED_BYTES = 1024 * _MIB
+_MORE_MEMORY = "give the container 2 GiB or more, or remove the local models in Moltis' settings"
 _OTHERS = frozenset({TAILNET, BACKUP, EXPOSURE, CREDENTIALS})
 _MOST_INCIDENTS = 5
 _A_DAY_S = 24 * 3600.0
@@ -137,8 +138,10 @@ def _moltis(subject: Subject) -> Iterator[Diagnosis]:
     if facts.local_models and limit is not None and limit < _MODELS_NEED_BYTES:
         yield MODELS.problem(
             f"there are some, and the limit is {limit // _MIB} MiB",
-            "give the container 2 GiB or more, or remove the local models in Moltis' settings",
+            _MORE_MEMORY,
         )
+    elif facts.local_models and limit is None and kernel.is_gvisor():
+        yield MODELS.note("there are some, and gVisor shows no memory limit, though there may be one", _MORE_MEMORY)
     else:
         yield MODELS.ok("there are some" if facts.local_models else "there are none")
     for name, host in facts.hosts.items():

@@ -7,7 +7,7 @@ import resource
 from typing import TYPE_CHECKING
 
 from supervisor.doctor.finding import Check
-from supervisor.system import cgroup
+from supervisor.system import cgroup, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
 def _memory() -> Diagnosis:
     limit, used = cgroup.memory()
     if limit is None:
-        return MEMORY.ok("the kernel reports no limit")
+        return _without_limit(MEMORY)
     told = f"the limit is {limit // _MIB} MiB"
     told += f", {used // _MIB} MiB of it are used" if used is not None else ""
     if used is not None and used > limit * _NEARLY_ALL:
@@ -76,10 +76,16 @@ def _memory() -> Diagnosis:
     return MEMORY.ok(told)
 
 
+def _without_limit(check: Check) -> Diagnosis:
+    if kernel.is_gvisor():
+        return check.note("gVisor shows no limit, though there may be one", "see the platform's own pages for it")
+    return check.ok("the kernel reports no limit")
+
+
 def _processes() -> Diagnosis:
     limit, used = cgroup.processes()
     if limit is None:
-        return PROCESSES.ok("the kernel reports no limit")
+        return _without_limit(PROCESSES)
     told = f"the limit is {limit}, {used or 0} are used"
     if limit < _LEAST_PROCESSES or (used or 0) > limit * _NEARLY_ALL:
         return PROCESSES.problem(told, f"raise the container's limit of processes to {_LEAST_PROCESSES} or more")

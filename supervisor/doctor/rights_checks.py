@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.doctor.finding import Check, split_remedy
-from supervisor.system import kernel, procfs
+from supervisor.system import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,9 +43,6 @@ SANDBOX = Check(
     "explanation/app-platform.md",
 )
 CHECKS = (USERS, LAUNCHER, PROC, SANDBOX)
-# How gVisor identifies itself in /proc/version, whatever Linux it claims to be: a date on which it never changes, and
-# a word in newer ones. A real Linux 4.4.0 has another date.
-_GVISOR = (b" #1 SMP Sun Jan 10 15:06:54 PST 2016", b"-gvisor")
 _ALONE = "create that user in the image, so that each process has its own"
 # capabilities(7).
 _SYS_ADMIN = 21
@@ -70,7 +67,7 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
 
 
 def _sandbox() -> Diagnosis:
-    if is_gvisor(procfs.read("/proc/version")):
+    if kernel.is_gvisor():
         return SANDBOX.note(
             "gVisor: it reports no limits of memory and processes, and everything starts more slowly",
             "see the platform's own pages for the limits",
@@ -81,8 +78,3 @@ def _sandbox() -> Diagnosis:
             "run the container without `--privileged`",
         )
     return SANDBOX.ok("Linux")
-
-
-def is_gvisor(version: bytes) -> bool:
-    """Return whether this is what gVisor has in /proc/version."""
-    return any(sign in version for sign in _GVISOR)

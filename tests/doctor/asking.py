@@ -21,6 +21,13 @@ NEEDS_ROOT = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("ip"), reason="takes root and iproute2 for namespaces"
 )
 
+# A command after this finds gVisor's /proc/version.
+IN_GVISOR = (
+    *("unshare", "--mount", "sh", "-c"),
+    'f=$(mktemp) && echo 4.19.0-gvisor >"$f" && mount --bind "$f" /proc/version && rm "$f" && exec "$@"',
+    "sh",
+)
+
 
 class Report(NamedTuple):
     """A report; ``code`` is the exit code of the command."""

@@ -16,7 +16,7 @@ from supervisor.doctor.app_config import look
 from supervisor.moltis import PROVIDER_KEYS_FILE
 from tests.client.calling import call
 from tests.client.test_with_supervisor import supervised
-from tests.doctor.asking import NEEDS_ROOT, doctor, doctor_of, environment
+from tests.doctor.asking import IN_GVISOR, NEEDS_ROOT, doctor, doctor_of, environment
 from tests.doctor.test_machine_checks import IN_GROUP, group
 from tests.doctor.test_path_checks import certificate
 from tests.process.running import running
@@ -191,6 +191,15 @@ def test_local_models(tmp_path: Path) -> None:
     with group("memory", "memory.limit_in_bytes", str(512 * 1024 * 1024)) as folder:
         assert "512 MiB" in doctor(env, prefix=(*IN_GROUP, folder)).problem("local-models")
     assert doctor(env).level("local-models") == "ok"
+
+
+@NEEDS_ROOT
+def test_local_models_where_the_limit_is_hidden(tmp_path: Path) -> None:
+    """They may be too large for it: a note, but only if there are some."""
+    env = moltis(tmp_path, "")
+    assert doctor(env, prefix=IN_GVISOR).level("local-models") == "ok"
+    (tmp_path / "config/local-llm.json").write_text(json.dumps({"models": [{"model_id": "qwen"}]}))
+    assert doctor(env, prefix=IN_GVISOR).level("local-models") == "note"
 
 
 def test_what_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.doctor.asking import NEEDS_ROOT, doctor, environment
+from tests.doctor.asking import IN_GVISOR, NEEDS_ROOT, doctor, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,15 @@ def test_memory(tmp_path: Path) -> None:
     with group("memory", "memory.limit_in_bytes", str(128 * 1024 * 1024)) as folder:
         report = doctor(environment(tmp_path), prefix=(*IN_GROUP, folder))
         assert "128 MiB" in report.problem("memory")
+
+
+@NEEDS_ROOT
+def test_limits_that_are_hidden(tmp_path: Path) -> None:
+    """gVisor shows none, which does not mean that there is none."""
+    report = doctor(environment(tmp_path), prefix=IN_GVISOR)
+    for check in ("memory", "processes"):
+        found = report.of(check)[0]
+        assert (found["level"], "there may be one" in found["found"]) == ("note", True)
 
 
 def test_processes(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
-from supervisor.doctor.rights_checks import is_gvisor
 from tests.client.calling import PROGRAM
 from tests.doctor.asking import NEEDS_ROOT, doctor, environment
 
@@ -44,12 +43,3 @@ def test_proc(tmp_path: Path) -> None:
 def test_launcher(tmp_path: Path) -> None:
     """An image without setpriv has a problem."""
     assert doctor(environment(tmp_path), prefix=WITHOUT_SETPRIV).problem("launcher")
-
-
-def test_gvisor_is_told_from_an_old_linux() -> None:
-    """It is recognised by today's /proc/version, and by that of newer releases."""
-    date = b"#1 SMP Sun Jan 10 15:06:54 PST 2016"
-    assert is_gvisor(b"Linux version 4.4.0 " + date)
-    assert is_gvisor(b"Linux version 4.19.0-gvisor #1 SMP")
-    assert not is_gvisor(b"Linux version 4.4.0-210-generic (buildd@lgw01) #242-Ubuntu SMP Fri Apr 16 09:57:56 UTC 2021")
-    assert not is_gvisor(b"Linux version 4.4.0 (root@host) #1 SMP Tue Jan 12 10:00:00 UTC 2016")

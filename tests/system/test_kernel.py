@@ -33,3 +33,18 @@ def test_what_cannot_be_read_is_not_called_missing(monkeypatch: pytest.MonkeyPat
     read = kernel.read
     monkeypatch.setattr(kernel, "read", lambda _path: read(str(tmp_path / "map")))
     assert kernel.missing_ids(1000, [1000]) == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016", True),
+        ("Linux version 4.19.0-gvisor #1 SMP", True),
+        ("Linux version 4.4.0-210-generic (buildd@lgw01) #242-Ubuntu SMP Fri Apr 16 09:57:56 UTC 2021", False),
+        ("Linux version 4.4.0 (root@host) #1 SMP Tue Jan 12 10:00:00 UTC 2016", False),
+    ],
+)
+def test_gvisor_is_told_from_an_old_linux(monkeypatch: pytest.MonkeyPatch, version: str, expected: bool) -> None:  # noqa: FBT001
+    """It is recognised by today's /proc/version, and by that of newer releases."""
+    monkeypatch.setattr(kernel, "_read", {"/proc/version": version}.get)
+    assert kernel.is_gvisor() is expected
