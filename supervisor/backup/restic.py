@@ -22,8 +22,8 @@ from supervisor.config.backup_plan import LEAST_VERSION
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
 from supervisor.json_input import decode_json
-from supervisor.runtime.child import signal_name
 from supervisor.system import kernel
+from supervisor.system.signals import signal_name
 from supervisor.system.spawn import SpawnError
 
 if TYPE_CHECKING:

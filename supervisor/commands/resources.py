@@ -67,7 +67,7 @@ class RunResources:
         """Remove the port file and the control socket, and close the listeners; the locks end with the process."""
         if self._is_locked:
             dirs.remove_file(self._run_fd, HTTP_FILE)
-            dirs.remove_file(self._run_fd, CONTROL_SOCKET)
+            dirs.remove_socket(self._run_fd, CONTROL_SOCKET)
         if self.control is not None:
             self.control.close()
             self.control = None
@@ -186,7 +186,7 @@ class RunResources:
         if not self._is_locked:
             return
         path = os.path.join(plan.settings.run_dir, CONTROL_SOCKET)
-        dirs.remove_file(self._run_fd, CONTROL_SOCKET)
+        dirs.remove_socket(self._run_fd, CONTROL_SOCKET)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(path)

@@ -25,6 +25,7 @@ from supervisor.config.settings import SETTINGS
 from supervisor.config.tailscale_env import LOOPBACK, warn_of_open_proxy
 from supervisor.config.users import Host
 from supervisor.errors import ConfigError, Diagnostics, did_you_mean
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -115,6 +116,8 @@ def build(
     _check_files(plan, environ, host, diags)
     _check_folders(plan, host, diags)
     _check_socket_paths(settings, diags)
+    if settings.tailnet.mode == "embedded":
+        _check_own_socket(settings, diags)
     _check_proxies(plan, diags)
     diags.warn(*_without_effect(plan, command), *_unreachable(plan, host), *_misunderstood(plan))
     if settings.app.enabled:
@@ -399,3 +402,20 @@ def _check_socket_paths(settings: Settings, diags: Diagnostics) -> None:
         if len(path.encode(errors="surrogateescape")) > LONGEST_SOCKET_PATH:
             why = f"a socket's path has at most {LONGEST_SOCKET_PATH} bytes"
             diags.problem(f"make the socket {path}", why, f"choose a shorter {setting}")
+
+
+def _check_own_socket(settings: Settings, diags: Diagnostics) -> None:
+    """Report a path at which tailscaled would destroy something: it deletes what is there, and makes its socket."""
+    tailnet, path = settings.tailnet, settings.tailnet.socket
+    attempt, what = f"have tailscaled's socket at {path}", dirs.instead_of_socket(path)
+    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    run_dir, state_dir = map(os.path.realpath, (settings.run_dir, tailnet.state_dir))
+    # Nothing else in there has such a name.
+    is_free = real.endswith(".sock") and real != os.path.join(run_dir, "control.sock")
+    if not is_free and (_is_in(real, run_dir) or _is_in(real, state_dir)):
+        why = "it would replace a file of the supervisor or of tailscaled, which have such names there"
+        diags.problem(attempt, why, "leave TS_SOCKET unset, or name it tailscaled.sock")
+    elif what:
+        diags.problem(
+            attempt, f"{what} is there, which it would delete", "move it away, or set TS_SOCKET to another path"
+        )

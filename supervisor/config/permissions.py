@@ -95,6 +95,11 @@ class Auditor:
         except (OSError, ValueError):
             return False
 
+    def reachable(self, folder: str, person: Person) -> bool:
+        """Tell whether somebody could reach what is in a folder; false if it does not exist."""
+        statuses = map(self._status, self._resolve(os.path.abspath(folder)))
+        return all(status is not None and _may(status, person, _SEARCH) for status in statuses)
+
     def _resolve(self, path: str, links: int = 0) -> tuple[str, ...]:
         """Return every path that is passed in opening a file; the last is the file, or the first that is missing."""
         steps: tuple[str, ...] = ("/",)
@@ -196,6 +201,7 @@ def check(plan: Plan, environ: Mapping[str, str], host: Host, diags: Diagnostics
     auditor = Auditor()
     others = _without_tailscaled(plan, persons)
     report(_subjects(plan, environ, host, persons, others), auditor, diags)
+    _check_reach(plan, others, auditor, diags)
     secrets = plan.settings.secrets
     files = [source.path for source in secrets if source.path is not None]
     if plan.settings.config_path is not None and any(
@@ -205,6 +211,27 @@ def check(plan: Plan, environ: Mapping[str, str], host: Host, diags: Diagnostics
     for path in files:
         readers = (person for person in others if auditor.readable(path, person))
         diags.warn(*(f"{path} can be read by {person.title}; give it mode 0400" for person in readers))
+
+
+def _check_reach(plan: Plan, others: tuple[Person, ...], auditor: Auditor, diags: Diagnostics) -> None:
+    """Report a socket of tailscaled's that another process reaches: everyone may read and dial through it."""
+    if plan.tailscaled is None:
+        return
+    path, own = plan.settings.tailnet.socket, plan.tailscale_user
+    folder = os.path.realpath(os.path.dirname(path))
+    for closed in (plan.settings.run_dir, plan.settings.tailnet.state_dir):
+        # The supervisor closes them.
+        if f"{folder}/".startswith(f"{os.path.realpath(closed)}/"):
+            return
+    reachers = (person for person in others if own is None or person.uid != own.uid)
+    person = next((person for person in reachers if auditor.reachable(folder, person)), None)
+    if person is not None:
+        diags.problem(
+            f"have tailscaled's socket at {path}",
+            f"{person.title} reaches it there, and through it the tailnet and a pending login link",
+            "leave TS_SOCKET unset, name a folder that does not exist yet, or close that one to all but tailscaled's "
+            "user (mode 0700)",
+        )
 
 
 def report(subjects: Iterable[AuditedPath], auditor: Auditor, diags: Diagnostics) -> None:

@@ -12,6 +12,7 @@ from supervisor.config.tailscale_env import OURS, is_passthrough
 from supervisor.core.process import EnvFile, HttpProbe, ProcessSpec, SetUp, TcpProbe
 from supervisor.errors import ConfigError, host_port
 from supervisor.namedtuples import NamedTuple
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -194,6 +195,7 @@ class SpecBuilder(NamedTuple):
             quit_before_kill=True,
             parent_death_fd=True,
             known_failures=TAILSCALED_FAILURES,
+            obstacle=partial(_obstacle, tailnet.socket),
         )
 
     def _may_fetch_certificates(self) -> bool:
@@ -289,6 +291,12 @@ class SpecBuilder(NamedTuple):
         if user is None:
             return self.host.cwd
         return user.home if self.host.folder_exists(user.home) else "/"
+
+
+def _obstacle(socket: str) -> str:
+    """Return why tailscaled must not be started: it deletes what is at the path of its socket."""
+    what = dirs.instead_of_socket(socket)
+    return what and f"at {socket} is {what}, which it would delete; move it away, or set TS_SOCKET to another path"
 
 
 def _password(source: SecretSource) -> dict[str, str]:

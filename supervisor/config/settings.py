@@ -316,7 +316,8 @@ class TailnetSettings(NamedTuple):
     socket: str = _tailnet(
         "TS_SOCKET",
         parsers.PATH,
-        "tailscaled's socket. Required in attach mode: the sidecar's socket.",
+        "tailscaled's socket. Required in attach mode: the sidecar's socket. In embedded mode, a path where nothing "
+        "but a socket is, in a folder that does not exist yet or is closed to the app's user.",
         said="`tailscale/tailscaled.sock` in the run folder",
     )
     serve_config: str | None = _tailnet(

@@ -30,10 +30,10 @@ from supervisor.incidents.delayed_changes import DelayedChanges
 from supervisor.incidents.incident_files import MOST_BYTES, MOST_INCIDENTS, IncidentFiles, story_of
 from supervisor.incidents.run_life import RunLife
 from supervisor.logs.format import stamp
-from supervisor.runtime.child import signal_name
 from supervisor.runtime.loop_latency import TimedReader, join_background, run_in_background
 from supervisor.runtime.store import Watch
 from supervisor.system import cgroup, kernel, procfs
+from supervisor.system.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -24,7 +24,7 @@ from supervisor.core.process import (
 from supervisor.core.snapshot import ExitView, ProcessView
 from supervisor.runtime.start_environment import StartEnvironment
 from supervisor.system.descriptors import DESCRIPTORS
-from supervisor.system.signals import send
+from supervisor.system.signals import send, signal_name
 from supervisor.system.spawn import SpawnError, open_pipe, spawn
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ LAST_LINES = 10
 LIFE_LINES = 500
 START_S = 60.0
 _OUT_OF_MEMORY = "killed by the kernel: out of memory"
+_REFUSED = 126
 _LAUNCHER = "setpriv: "
 _CANNOT_START = "cannot start"
 _LAUNCHER_CODES = frozenset({1, 126, 127})
@@ -183,6 +184,8 @@ class Child:
         # Before the start: what it begins is as old or younger, however late the start is noted.
         self._begun_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         try:
+            if why := self.environment.obstacle():
+                raise SpawnError(_REFUSED, why)
             spawned = DESCRIPTORS.start(lambda: self._begin(spec))
         except SpawnError as error:
             self._record("error", "cannot start", why=error.why)
@@ -423,13 +426,3 @@ def kind_of(exit_status: ExitStatus, why: str, *, asked: bool, hung: bool) -> st
     if why.startswith(_CANNOT_START):
         return NOT_STARTED
     return SUCCESS if exit_status.success else EXIT_CODE
-
-
-def signal_name(number: int | None) -> str | None:
-    """Return a signal's name, such as SIGTERM; None if there was no signal."""
-    if number is None:
-        return None
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

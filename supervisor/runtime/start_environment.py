@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _LONGEST_URL = 512
 _SLOW_FILE = "reading its file takes too long; check the disk that it is on"
+_SLOW_PATH = "looking at the path of its socket takes too long; check the disk that it is on"
 _SLOW_FOLDER = "looking into its data folder takes too long; check the disk that it is on"
 
 
@@ -65,6 +66,13 @@ class StartEnvironment:
                 env[self._spec.env_file.variable] = self.external_url
         return env
 
+    def obstacle(self) -> str:
+        """Return why the process must not be started now; an empty text if it may."""
+        try:
+            return "" if self._spec.obstacle is None else self._read_soon("socket", self._spec.obstacle)
+        except TimeoutError:
+            return _SLOW_PATH
+
     def resume_set_up(self) -> None:
         """Give the variable of the set-up to the next start in any case: the set-up is not complete."""
         self._incomplete = True
@@ -76,8 +84,6 @@ class StartEnvironment:
             return False
         # Only looked for: it is in a folder of the app's.
         look = partial(os.path.lexists, set_up.done)
-        if not self._engine.is_observed:
-            return look()
         try:
             return self._read_soon("set-up", look)
         except TimeoutError:
@@ -101,8 +107,6 @@ class StartEnvironment:
 
     def _url(self, file: EnvFile) -> str:
         """Return the URL in a file, or that of the last start if its disk does not answer."""
-        if not self._engine.is_observed:
-            return _recorded_url(file)
         try:
             return self._read_soon("URL", partial(_recorded_url, file))
         except TimeoutError:
@@ -110,7 +114,9 @@ class StartEnvironment:
             return self.external_url or ""
 
     def _read_soon(self, what: str, read: Callable[[], T]) -> T:
-        """Read a file that may be on a disk that hangs. Raises TimeoutError."""
+        """Look at a file that may be on a disk that hangs. Raises TimeoutError."""
+        if not self._engine.is_observed:
+            return read()
         if what not in self._readers:
             # Imported for a later start only: it brings the event loop.
             from supervisor.runtime.loop_latency import SoonReader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -183,6 +184,25 @@ def remove_file(folder_fd: int, name: str) -> None:
         os.unlink(name, dir_fd=folder_fd)
     except OSError:
         return
+
+
+def remove_socket(folder_fd: int, name: str) -> None:
+    """Remove a socket from a folder if it exists; anything else of that name stays, and failures are ignored."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=folder_fd)
+
+
+def instead_of_socket(path: str) -> str:
+    """Return what is at a path, such as `a file`; empty for a socket, for nothing, and if that cannot be told."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return ""
+    if stat.S_ISSOCK(mode):
+        return ""
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def _path(folder_fd: int, name: str) -> str:

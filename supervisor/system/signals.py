@@ -90,3 +90,13 @@ def has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def signal_name(number: int | None) -> str | None:
+    """Return a signal's name, such as SIGTERM; None if there was no signal."""
+    if number is None:
+        return None
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.core.backup import BackupState
 from supervisor.core.process import WAITS, State
 from supervisor.core.tailnet_states import TailnetState
-from supervisor.runtime.child import signal_name
+from supervisor.system.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -19,8 +19,8 @@ from supervisor.doctor.finding import DoctorBody
 from supervisor.json_input import decode_object
 from supervisor.logs.format import stamp
 from supervisor.logs.sanitize import sanitize_text
-from supervisor.runtime.child import signal_name
 from supervisor.system import procfs
+from supervisor.system.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -58,6 +58,16 @@ def test_something_else_at_the_place_of_a_file(tmp_path: Path, name: str) -> Non
         assert "remove what is at that path" in said
 
 
+def test_a_file_at_the_place_of_the_control_socket_stays(tmp_path: Path) -> None:
+    """Only a socket can be left of a former run, so a file there is somebody else's."""
+    (tmp_path / "run").mkdir(mode=0o700)
+    file = tmp_path / "run/control.sock"
+    file.write_text("precious")
+    with running(*FOR_EVER, env={"SUPERVISOR_RUN_DIR": str(tmp_path / "run")}) as run:
+        assert "remove what is at that path" in refused(run)
+    assert file.read_text() == "precious"
+
+
 def test_a_second_supervisor_on_one_run_folder() -> None:
     """The first keeps running, its folder unchanged; the second exits with 78."""
     with running(*FOR_EVER) as first:

@@ -149,7 +149,9 @@ def test_what_to_do_depends_on_why_tailscaled_cannot_listen(case: str, told: str
         folder.chmod(0o755)
         shutil.copy(tailscaled(), folder / "tailscaled")
         taken = stack.enter_context(socket.create_server(("127.0.0.2", 0)))
-        (folder / "roots/in the way/inside").mkdir(mode=0o755, parents=True)
+        (folder / "roots").mkdir(mode=0o755)
+        with socket.socket(socket.AF_UNIX) as former:
+            former.bind(str(folder / "roots/in the way"))
         used = stack.enter_context(socket.socket(socket.AF_UNIX))
         used.bind(str(folder / "used"))
         used.listen()
@@ -166,6 +168,24 @@ def test_what_to_do_depends_on_why_tailscaled_cannot_listen(case: str, told: str
             exited = one.run.wait_for("exited", child="tailscaled")
             assert told in exited["why"]
             assert one.run.all("exited", child="moltis") == []
+
+
+def test_what_is_put_at_the_path_of_its_socket_is_not_deleted(tmp_path: Path) -> None:
+    """tailscaled would delete it; each start is refused for as long as it is there."""
+    with node(tmp_path) as one:
+        one.wait_state("needs login")
+        path = Path(one.socket)
+        assert one.call("POST", "/api/processes/tailscaled/stop")[0] == 202
+        one.run.wait_for("exited", child="tailscaled")
+        path.write_text("precious")
+        assert one.call("POST", "/api/processes/tailscaled/start")[0] == 202
+        refused = one.run.wait_for("cannot start", child="tailscaled")
+        assert f"at {path} is a file, which it would delete; move it away" in refused["why"]
+        one.run.wait_count(2, "cannot start", child="tailscaled")
+        assert path.read_text() == "precious"
+        path.unlink()
+        one.wait_state("needs login")
+        assert one.run.all("exited", child="moltis") == []
 
 
 def test_the_state_is_closed_to_others(tmp_path: Path) -> None:
