@@ -11,7 +11,7 @@ from supervisor.config.parsers import InvalidValueError
 from supervisor.config.permissions import AuditedPath
 from supervisor.config.plan import DEFAULT_PATH, BackupPlan, BackupSource, common_environment
 from supervisor.config.settings import BackupSettings, rows
-from supervisor.config.tailscale_env import parse_client_secret
+from supervisor.config.tailscale_env import DAEMON, parse_client_secret, seals
 from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError
 from supervisor.namedtuples import NamedTuple
@@ -82,6 +82,9 @@ def _check_identity(tailnet: TailnetSettings, diags: Diagnostics) -> None:
         diags.problem("honour TS_EPHEMERAL=true", why, "remove it, or the backups")
     if tailnet.in_memory:
         diags.problem("honour TS_STATE_DIR=mem:", why, "set it to a folder, or leave it out")
+    for flag in seals(tailnet.extra_args):
+        sealed = "the TPM of this machine would seal the device's identity, which no other one could restore"
+        diags.problem(f"honour --{flag} in {DAEMON}", sealed, "remove it, or the backups")
     for source in (tailnet.auth_key, tailnet.client_secret):
         try:
             ephemeral = source is not None and parse_client_secret(source.read().reveal()).ephemeral

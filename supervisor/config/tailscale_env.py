@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor.config import parsers
 from supervisor.config.parsers import InvalidValueError
 from supervisor.config.settings import BY_SPELLING
-from supervisor.errors import ConfigError, did_you_mean, quoted
+from supervisor.errors import ConfigError, Diagnostics, did_you_mean, quoted
 from supervisor.namedtuples import NamedTuple
 from supervisor.secret import Secret
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from supervisor.config.parsers import Parser, SecretSource
     from supervisor.config.settings import TailnetSettings
-    from supervisor.errors import Diagnostics
 
     _Value = TypeVar("_Value")
 
@@ -160,6 +159,8 @@ UP_REFUSED: dict[str, tuple[str, str]] = {
     "unattended": ("it is for Windows", "remove it"),
 }
 
+# Both seal what the state holds with the machine's TPM, and are off unless they are given (tailscaled 1.102).
+_SEALS = ("encrypt-state", "hardware-attestation")
 DAEMON_SWITCHES = frozenset({"cleanup", "encrypt-state", "hardware-attestation", "no-logs-no-support", "version"})
 _PROXIES = frozenset({"outbound-http-proxy-listen", "socks5-server"})
 DAEMON_FLAGS = DAEMON_SWITCHES | _PROXIES | {"bird-socket", "syspolicy-file", "verbose"}
@@ -215,6 +216,12 @@ def check_daemon(words: Sequence[str], diags: Diagnostics) -> None:
             diags.problem(f"use --{name} in {DAEMON}", "it has no value", f"write --{name}=VALUE")
         elif name in _PROXIES and text:
             warn_of_open_proxy(f"--{name} in {DAEMON}", text.rpartition(":")[0].strip("[]"), diags)
+
+
+def seals(words: Sequence[str]) -> list[str]:
+    """Return the flags among those for tailscaled that tie its state to this machine; the last of a name counts."""
+    given = dict(_flags(words, DAEMON_SWITCHES, DAEMON, Diagnostics()))
+    return [name for name in _SEALS if name in given and (given[name] or "").lower() not in parsers.FALSE]
 
 
 def warn_of_open_proxy(setting: str, host: str, diags: Diagnostics) -> None:

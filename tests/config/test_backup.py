@@ -106,6 +106,26 @@ def test_every_bad_value_is_told_at_once() -> None:
         assert words in said, words
 
 
+@pytest.mark.parametrize(
+    ("flags", "refused"),
+    [
+        ("--encrypt-state", ["encrypt-state"]),
+        ("-hardware-attestation=true --encrypt-state=1", ["encrypt-state", "hardware-attestation"]),
+        ("--encrypt-state=false --hardware-attestation=F", []),
+        ("--encrypt-state --encrypt-state=false --verbose=1", []),
+    ],
+)
+def test_an_identity_that_another_machine_could_not_restore(flags: str, refused: list[str]) -> None:
+    """A machine's TPM would seal it; without backups that is the user's choice."""
+    said = problems(TS_TAILSCALED_EXTRA_ARGS=flags)
+    assert [line.split()[2] for line in said.splitlines()] == [f"--{flag}" for flag in refused]
+    assert all("no other one could restore" in line for line in said.splitlines())
+    assert not problems(TS_TAILSCALED_EXTRA_ARGS=flags, **dict.fromkeys(GOOD))
+    assert not problems(
+        TS_TAILSCALED_EXTRA_ARGS=flags, SUPERVISOR_TAILSCALE="attach", TS_SOCKET="/s", SUPERVISOR_BACKUP_PATHS="/data"
+    )
+
+
 @pytest.mark.parametrize("text", ["relative", "/", "/a:/", "/a:/a/b", ":", "/a/../.."])
 def test_paths_that_are_none(text: str) -> None:
     """The root, relative paths, and a path inside another are refused."""
