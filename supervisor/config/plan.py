@@ -195,7 +195,7 @@ class SpecBuilder(NamedTuple):
             quit_before_kill=True,
             parent_death_fd=True,
             known_failures=TAILSCALED_FAILURES,
-            obstacle=partial(_obstacle, tailnet.socket),
+            prepare=partial(_prepare_socket, tailnet.socket, user),
         )
 
     def _may_fetch_certificates(self) -> bool:
@@ -293,8 +293,17 @@ class SpecBuilder(NamedTuple):
         return user.home if self.host.folder_exists(user.home) else "/"
 
 
-def _obstacle(socket: str) -> str:
-    """Return why tailscaled must not be started: it deletes what is at the path of its socket."""
+def _prepare_socket(socket: str, owner: User | None) -> str:
+    """Make the folder of tailscaled's socket again if it is gone: tailscaled would make one that is open to everybody.
+
+    Return why it must not be started: it deletes what is at the path of its socket.
+    """
+    folder = os.path.dirname(socket)
+    try:
+        if not os.path.exists(folder):
+            os.close(dirs.owned_folder(folder, owner, "TS_SOCKET"))
+    except ConfigError as error:
+        return str(error)
     what = dirs.instead_of_socket(socket)
     return what and f"at {socket} is {what}, which it would delete; move it away, or set TS_SOCKET to another path"
 

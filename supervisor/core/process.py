@@ -111,8 +111,8 @@ class ProcessSpec(NamedTuple):
     recognised by other marks than their user. ``known_failures`` are pairs: words that identify a permanent failure if
     all are in one line of its output, and the explanation; the first match counts. ``ordered`` is whether a start waits
     until it is released. ``env_file`` adds a variable to ``env``; ``reread`` returns variables that may have changed by
-    a later start; ``set_up`` has the variable that later starts are not given. ``obstacle`` returns why it must not be
-    started now, an empty text if it may.
+    a later start; ``set_up`` has the variable that later starts are not given. ``prepare`` makes ready what a start
+    needs, and returns why there must be none now, or an empty text.
     """
 
     name: str
@@ -137,7 +137,7 @@ class ProcessSpec(NamedTuple):
     env_file: EnvFile | None = None
     reread: Callable[[], Mapping[str, str]] | None = None
     set_up: SetUp | None = None
-    obstacle: Callable[[], str] | None = None
+    prepare: Callable[[], str] | None = None
 
     @property
     def variables(self) -> list[str]:

@@ -184,7 +184,7 @@ class Child:
         # Before the start: what it begins is as old or younger, however late the start is noted.
         self._begun_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         try:
-            if why := self.environment.obstacle():
+            if why := self.environment.prepare():
                 raise SpawnError(_REFUSED, why)
             spawned = DESCRIPTORS.start(lambda: self._begin(spec))
         except SpawnError as error:

@@ -1,4 +1,4 @@
-"""The environment of a process, put together anew before each start: some variables depend on files."""
+"""What a start of a process depends on in files: some of its variables, and the place of its socket."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class StartEnvironment:
                 env[self._spec.env_file.variable] = self.external_url
         return env
 
-    def obstacle(self) -> str:
-        """Return why the process must not be started now; an empty text if it may."""
+    def prepare(self) -> str:
+        """Make ready what a start needs besides; return why there must be none now, or an empty text."""
         try:
-            return "" if self._spec.obstacle is None else self._read_soon("socket", self._spec.obstacle)
+            return "" if self._spec.prepare is None else self._read_soon("socket", self._spec.prepare)
         except TimeoutError:
             return _SLOW_PATH
 
