@@ -80,8 +80,8 @@ class Progress(NamedTuple):
     """The progress of the current ``wish``.
 
     ``connected`` and ``disconnected`` are whether it is fulfilled, ``forgotten`` whether there is no login any more,
-    ``waits`` whether a person has to open the login URL, ``failure`` why it failed. The failure of a pasted key does not
-    fail an order without one, which is followed by a login URL.
+    ``waits`` whether a person has to open the login URL, ``failure`` why it failed. The failure of a pasted key does
+    not fail an order without one, which is followed by a login URL.
     """
 
     wish: int

@@ -184,8 +184,6 @@ class Child:
         # Before the start: what it begins is as old or younger, however late the start is noted.
         self._begun_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         try:
-            if why := self.environment.prepare():
-                raise SpawnError(_REFUSED, why)
             spawned = DESCRIPTORS.start(lambda: self._begin(spec))
         except SpawnError as error:
             self._record("error", "cannot start", why=error.why)
@@ -216,6 +214,9 @@ class Child:
 
     def _begin(self, spec: ProcessSpec) -> Spawned:
         """Start it, and close what only the new process needs. Raises SpawnError."""
+        why = self.environment.prepare()
+        if why:
+            raise SpawnError(_REFUSED, why)
         death_fd = self._open_death_pipe() if spec.parent_death_fd else None
         try:
             return spawn(spec, self._engine.launcher, death_fd)

@@ -23,7 +23,7 @@ _TRIM_ABOVE_BYTES = 128 * 1024
 SUPERVISOR_NAME = b"supervisor/run"
 # How gVisor identifies itself in /proc/version, whatever Linux it claims to be: a date on which it never changes, and
 # a word in newer ones. A real Linux 4.4.0 has another date.
-_GVISOR = (" #1 SMP Sun Jan 10 15:06:54 PST 2016", "-gvisor")
+_GVISOR = (b" #1 SMP Sun Jan 10 15:06:54 PST 2016", b"-gvisor")
 SETPRIV_PATHS = ("/usr/bin/setpriv", "/bin/setpriv")
 
 
@@ -61,7 +61,7 @@ def shows_processes() -> bool:
 
 def is_gvisor() -> bool:
     """Return whether this is gVisor, which shows no limits of the container."""
-    version = _read("/proc/version")
+    version = read("/proc/version")
     return any(sign in version for sign in _GVISOR)
 
 

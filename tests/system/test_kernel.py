@@ -46,5 +46,5 @@ def test_what_cannot_be_read_is_not_called_missing(monkeypatch: pytest.MonkeyPat
 )
 def test_gvisor_is_told_from_an_old_linux(monkeypatch: pytest.MonkeyPatch, version: str, expected: bool) -> None:  # noqa: FBT001
     """It is recognised by today's /proc/version, and by that of newer releases."""
-    monkeypatch.setattr(kernel, "_read", {"/proc/version": version}.get)
+    monkeypatch.setattr(kernel, "read", {"/proc/version": version.encode()}.get)
     assert kernel.is_gvisor() is expected
