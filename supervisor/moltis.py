@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from supervisor.namedtuples import NamedTuple
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -20,24 +22,67 @@ PASSWORD = "MOLTIS_PASSWORD"  # noqa: S105 - the name of one
 SET_UP_FOLDER = "agents/main"
 # It answers without a login.
 SET_UP_STATUS = "/api/auth/status"
+NETWORK = "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK"
 # Set for Moltis unless the user sets it.
 DEFAULTS = {
     "MOLTIS_BEHIND_PROXY": "true",
     "MOLTIS_NO_TLS": "true",
     "MOLTIS_TAILSCALE": "off",
-    "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": "bypass",
+    NETWORK: "bypass",
     "MOLTIS_TERMINAL_DISABLED": "1",
 }
-# The safe values of its settings, and the effect of any other value.
-SAFE_SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
-    "MOLTIS_BEHIND_PROXY": (("true", "1"), "a tailnet peer that reaches 127.0.0.1 may then pass for a local user"),
-    "MOLTIS_TAILSCALE": (("off",), "Moltis then changes the serve configuration, which the supervisor manages"),
-    "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": (
-        ("bypass", "blocked"),
-        "Moltis then opens a forward proxy on port 18791, through which tailnet peers reach everything in here",
+
+
+class Guard(NamedTuple):
+    """The safe values of a setting, and the effect of any other; Moltis may ignore the case of letters in them."""
+
+    safe: tuple[str, ...]
+    danger: str
+    ignores_case: bool = True
+
+
+# Its forward proxy: it accepts everyone, and connects to any address, including the loopback.
+OPEN_PROXY_PORT = 18791
+OPENS_PROXY = f"opens a forward proxy on port {OPEN_PROXY_PORT}, through which tailnet peers reach everything in here"
+GUARDS = {
+    "MOLTIS_BEHIND_PROXY": Guard(("true", "1"), "a tailnet peer that reaches 127.0.0.1 may then pass for a local user"),
+    "MOLTIS_TAILSCALE": Guard(("off",), "Moltis then changes the serve configuration, which the supervisor manages"),
+    NETWORK: Guard(("bypass", "blocked"), f"Moltis then {OPENS_PROXY}", ignores_case=False),
+    "MOLTIS_TERMINAL_DISABLED": Guard(
+        ("true", "1"), "everyone who signs in to Moltis then has a shell in the container"
     ),
-    "MOLTIS_TERMINAL_DISABLED": (("true", "1"), "everyone who signs in to Moltis then has a shell in the container"),
 }
+PREFIX = "MOLTIS_"
+# Every other variable with its prefix is written into its configuration, at the path of its name: __ leads from a
+# section to a key. Moltis ignores paths that it does not know.
+NO_OVERRIDES = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        *("ASSETS_DIR", "CONFIG_DIR", "DATA_DIR", "EXTERNAL_URL", "PASSWORD", "SHARE_DIR", "TAILSCALE", "TOKEN"),
+        *("WEBAUTHN_ORIGIN", "WEBAUTHN_RP_ID"),
+    )
+)
+STEP = "__"
+SECTIONS = frozenset(
+    (
+        *("agents", "auth", "auxiliary", "caldav", "channels", "chat", "cloudflare_tunnel", "code_index", "cron"),
+        *("env", "external_agents", "failover", "graphql", "heartbeat", "home_assistant", "hooks", "identity"),
+        *("instrumentation", "mcp", "memory", "metrics", "models", "modes", "netbird", "ngrok", "phone", "providers"),
+        *("server", "skills", "tailscale", "tls", "tools", "user", "voice", "webhooks"),
+    )
+)
+# Those of other programs that it takes into its configuration, as texts.
+TEXT_OVERRIDES = frozenset(
+    (
+        *("DAYTONA_API_KEY", "DAYTONA_API_URL", "DAYTONA_TARGET", "VERCEL_OIDC_TOKEN", "VERCEL_PROJECT_ID"),
+        *("VERCEL_TEAM_ID", "VERCEL_TOKEN", f"{PREFIX}UPSTREAM_PROXY"),
+    )
+)
+TEXT_SECTION = f"{PREFIX}ENV{STEP}"
+# For its own tests: the setup code, instead of a random one.
+FIXED_SETUP_CODE = "MOLTIS_E2E_SETUP_CODE"
+# Where it waits, at the address of the app, for a browser that comes back from a model provider's sign-in.
+SIGN_IN_PORT = 1455
 # Its folders below its user's home, by the setting that moves each.
 CONFIG_FOLDER = ("MOLTIS_CONFIG_DIR", ".config/moltis")
 DATA_FOLDER = ("MOLTIS_DATA_DIR", ".moltis")
@@ -63,9 +108,7 @@ PROVIDER_HOSTS = {
     "xai": "api.x.ai",
     "zai": "api.z.ai",
 }
-# Its forward proxy: it accepts everyone, and connects to any address, including the loopback.
-OPEN_PROXY_PORT = 18791
-CLOSE_PROXY = "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass"
+CLOSE_PROXY = f"set {NETWORK}=bypass"
 # The buckets of its own histograms, so that one dashboard reads both.
 DURATION_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # The setup code in its banner, and as a log field.

@@ -6,8 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from supervisor import moltis
-from supervisor.config import users
+from supervisor.config import moltis_warnings, users
 from supervisor.config.load import Account, load
 from supervisor.config.parsers import is_ip
 from supervisor.config.plan import (
@@ -121,7 +120,7 @@ def build(
     _check_proxies(plan, diags)
     diags.warn(*_without_effect(plan, command), *_unreachable(plan, host), *_misunderstood(plan))
     if settings.app.enabled:
-        diags.warn(*_open_guards(environ))
+        diags.warn(*moltis_warnings.find(plan, environ))
     _check_token(settings, diags)
     if settings.backup is not None:
         # Loaded when needed: most runs have no backups.
@@ -332,14 +331,6 @@ def _misunderstood(plan: Plan) -> Iterator[str]:
                     f"{spec.name} gets ${name} as it stands: no shell expands it; write the value, or let one run the "
                     "command (`sh -c 'exec …'`)"
                 )
-
-
-def _open_guards(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield warnings about settings of Moltis that make the loopback address unsafe."""
-    for name, (safe, danger) in moltis.SAFE_SETTINGS.items():
-        text = environ.get(name)
-        if text and text.lower() not in safe:
-            yield f"{name} is not {moltis.DEFAULTS[name]}: {danger}"
 
 
 def _check_token(settings: Settings, diags: Diagnostics) -> None:

@@ -28,6 +28,7 @@ SUPERVISOR = "supervisor"
 # Every address of both families, for the supervisor itself only.
 EVERYWHERE = "*"
 WILDCARDS = frozenset({EVERYWHERE, "0.0.0.0", "::", ""})
+_NAMED = {"localhost": "127.0.0.1"}
 # unix(7): 108 bytes with the zero at the end.
 LONGEST_SOCKET_PATH = 107
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -86,6 +87,11 @@ class Address(NamedTuple):
     def local(self) -> Address:
         """Return the address at which a program inside the container connects to this one."""
         return self._replace(host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host))
+
+    def meets(self, other: Address) -> bool:
+        """Tell whether only one program can listen on both addresses; port 0 is a free one."""
+        hosts = {_NAMED.get(self.host, self.host), _NAMED.get(other.host, other.host)}
+        return self.port == other.port != 0 and (len(hosts) == 1 or bool(hosts & WILDCARDS))
 
 
 def port_settings(settings: Settings) -> tuple[str, str]:
@@ -150,6 +156,11 @@ class Plan(NamedTuple):
     def app(self) -> ProcessSpec | None:
         """Return the app's process, if there is one."""
         return next((spec for spec in self.processes if spec.name == self.app_name), None)
+
+    @property
+    def runs_moltis(self) -> bool:
+        """Tell whether the app is Moltis, by the name of its program."""
+        return self.app is not None and os.path.basename(self.app.argv[0]) == moltis.PROGRAM
 
 
 def common_environment(environ: Mapping[str, str], home: str, user: User | None) -> dict[str, str]:

@@ -137,7 +137,7 @@ class Subject(NamedTuple):
     def app_folders(self) -> dict[str, str]:
         """Return the app's config and data folder, by these names; empty if the app is not Moltis."""
         app = self.plan.app
-        if app is None or os.path.basename(app.argv[0]) != moltis.PROGRAM:
+        if app is None or not self.plan.runs_moltis:
             return {}
         return moltis.folders(app.env, app.env.get("HOME", "/"))
 

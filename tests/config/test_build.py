@@ -167,14 +167,6 @@ def test_what_shows_that_moltis_needs_its_password_no_more(
     assert bare.set_up is None
 
 
-def test_the_users_word_on_moltis_counts_and_is_warned_about() -> None:
-    """The protection of the loopback may be switched off, but not silently."""
-    made = plan({"MOLTIS_TERMINAL_DISABLED": "0", "MOLTIS_BEHIND_PROXY": "false"}, IMAGE)
-    assert made.app is not None
-    assert (made.app.env["MOLTIS_TERMINAL_DISABLED"], made.app.env["MOLTIS_BEHIND_PROXY"]) == ("0", "false")
-    assert sum("MOLTIS_" in text for text in made.warnings) == 2
-
-
 @pytest.mark.parametrize(
     ("command", "argv"),
     [

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "errors": frozenset({"characters", "secret"}),
     "namedtuples": frozenset[str](),
     "json_input": frozenset[str](),
-    "moltis": frozenset[str](),
+    "moltis": frozenset({"namedtuples"}),
     "secret": frozenset[str](),
     "core": LEAVES,
     "config": CORE | {"system"},
