@@ -17,6 +17,8 @@ EX_CONFIG = 78
 _KEY = "tskey-"
 _KEY_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _QUOTED_CHARACTERS = 80
+# What an IPv4 address begins with in IPv6's form (RFC 4291, 2.5.5.2).
+_MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
 class SupervisorError(Exception):
@@ -87,6 +89,22 @@ def connection_error(error: OSError) -> str:
 def host_port(host: str, port: int) -> str:
     """Return an address as text: an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def plain_host(host: str) -> str:
+    """Return the one spelling of an address or a name by which it is compared: IPv4's if it is one in IPv6's form."""
+    if ":" not in host:
+        return host.lower().rstrip(".")
+    # Loaded for IPv6 only.
+    import socket
+
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    except (OSError, ValueError):
+        return host.lower()
+    if packed.startswith(_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, packed[len(_MAPPED) :])
+    return socket.inet_ntop(socket.AF_INET6, packed)
 
 
 class Diagnostics:

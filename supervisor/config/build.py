@@ -268,7 +268,7 @@ def _check_proxies(plan: Plan, diags: Diagnostics) -> None:
             continue
         warn_of_open_proxy(name, proxy[0], diags)
         for other, address in taken.items():
-            if proxy[1] == address.port != 0 and (proxy[0] == address.host or {proxy[0], address.host} & WILDCARDS):
+            if address.meets(Address(*proxy)):
                 why = f"{other} is {address.port} as well"
                 diags.problem(f"have {name} listen on port {proxy[1]}", why, "give each a port of its own")
 
@@ -305,7 +305,7 @@ def _private_app(plan: Plan, *, serves: bool) -> Iterator[str]:
             f"SUPERVISOR_APP_BIND is {bind}: every tailnet peer reaches the app there, bypassing serve, with headers "
             "of its choice; use 127.0.0.2"
         )
-    elif bind.startswith(("127.", "::1")) and not serves:
+    elif (bind == "::1" or bind.startswith("127.")) and not serves:
         off = mode == "off"
         why = "there is no tailnet" if off else "SUPERVISOR_SERVE is off"
         remedy = "SUPERVISOR_TAILSCALE=embedded" if off else "SUPERVISOR_SERVE=auto"

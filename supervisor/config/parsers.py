@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from supervisor.core.process import GiveUp
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, plain_host
 from supervisor.namedtuples import NamedTuple
 from supervisor.secret import Secret
 
@@ -279,15 +279,15 @@ def is_ip(text: str) -> bool:
 
 
 def ip(text: str) -> str:
-    """Return an IP address."""
+    """Return an IP address in its plain form."""
     if not is_ip(text):
         raise InvalidValueError("it is not an IP address")
-    return text
+    return plain_host(text)
 
 
 def host(text: str) -> str:
-    """Return an IP address or a host name."""
-    return ip(text) if is_ip(text) or text.replace(".", "").isdecimal() else host_name(text)
+    """Return an IP address or a host name in its plain form."""
+    return ip(text) if is_ip(text) or text.replace(".", "").isdecimal() else plain_host(host_name(text))
 
 
 def address(text: str) -> tuple[str, int]:
@@ -332,8 +332,9 @@ def base_url(text: str) -> str:
 
 def is_on_loopback(text: str) -> bool:
     """Tell whether the host of a URL is this machine's loopback."""
-    own = r"https?://(?:127(?:\.[0-9]{1,3}){3}|\[::1\]|localhost)(?:[:/?#]|$)"
-    return re.match(own, text, re.IGNORECASE) is not None
+    found = re.match(r"https?://(?:\[([^\]]*)\]|([^\[\]:/?#@]*))(?:[:/?#]|$)", text, re.IGNORECASE)
+    name = plain_host(found[1] or found[2]) if found is not None else ""
+    return name in {"localhost", "::1"} or (name.startswith("127.") and is_ip(name))
 
 
 def stays_private(text: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor.config import parsers
 from supervisor.config.parsers import InvalidValueError
 from supervisor.config.settings import BY_SPELLING
-from supervisor.errors import ConfigError, Diagnostics, did_you_mean, quoted
+from supervisor.errors import ConfigError, Diagnostics, did_you_mean, plain_host, quoted
 from supervisor.namedtuples import NamedTuple
 from supervisor.secret import Secret
 
@@ -215,7 +215,8 @@ def check_daemon(words: Sequence[str], diags: Diagnostics) -> None:
         elif text is None and name not in DAEMON_SWITCHES:
             diags.problem(f"use --{name} in {DAEMON}", "it has no value", f"write --{name}=VALUE")
         elif name in _PROXIES and text:
-            warn_of_open_proxy(f"--{name} in {DAEMON}", text.rpartition(":")[0].strip("[]"), diags)
+            host = plain_host(text.rpartition(":")[0].strip("[]"))
+            warn_of_open_proxy(f"--{name} in {DAEMON}", host, diags)
 
 
 def seals(words: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from supervisor.core.health import DEADLINE_S, Probing, interval_s, take_probe
 from supervisor.core.process import Event, EventKind, HttpProbe, State
-from supervisor.errors import connection_error, host_port
+from supervisor.errors import connection_error, host_port, plain_host
 from supervisor.runtime.loop_latency import TimedReader, load_module
 from supervisor.runtime.store import Watch
 from supervisor.system import listeners
@@ -32,6 +32,7 @@ UNANSWERED_S = 30.0
 _MISSES_TO_TELL = 10
 _MOST_ADDRESSES = 5
 _EVERY_HOST = ("0.0.0.0", "::")  # noqa: S104 - compared with
+_NAMED = {"localhost": ("127.0.0.1", "::1")}
 _HEAD_BYTES = 4096
 _BODY_BYTES = 256 * 1024
 # How long the body of a response is read; its head has decided the result.
@@ -145,7 +146,8 @@ def _where(spec: ProcessSpec, managed: Mapping[int, str]) -> str:
     if not own:
         return "it listens on no port"
     asked_host, asked_port = _asked(spec.probe)
-    if own & {(host, asked_port) for host in (asked_host, *_EVERY_HOST)}:
+    reached = {*_NAMED.get(plain_host(asked_host), (plain_host(asked_host),)), *_EVERY_HOST}
+    if any(port == asked_port and plain_host(host) in reached for host, port in own):
         return ""
     addresses = ", ".join(host_port(*address) for address in sorted(own)[:_MOST_ADDRESSES])
     return f"it listens on {addresses}, and is probed on {host_port(asked_host, asked_port)}"

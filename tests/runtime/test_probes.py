@@ -14,6 +14,7 @@ import pytest
 
 from supervisor.core.process import HttpProbe, ProcessSpec, State, TcpProbe
 from supervisor.core.snapshot import ProcessView, Snapshot
+from supervisor.errors import host_port
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.runtime import loop_latency, probes
@@ -194,7 +195,11 @@ async def test_certificates_on_a_disk_that_hangs_are_told(monkeypatch: pytest.Mo
 
 LISTENS = """
 import socket, sys
-listeners = [socket.create_server((host, 0)) for host in sys.argv[1:]]
+def listen(host):
+    is_ipv6 = ":" in host
+    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+    return socket.create_server((host, 0), family=family, dualstack_ipv6=is_ipv6)
+listeners = [listen(host) for host in sys.argv[1:]]
 print(*(each.getsockname()[1] for each in listeners), flush=True)
 sys.stdin.read()
 """
@@ -240,6 +245,29 @@ async def test_where_a_silent_process_listens_instead_is_told_once(monkeypatch: 
     with an_app() as (pid, _):
         why, _ = await tell(pid, TcpProbe("127.0.0.2", 9))
         assert why == "connection refused; it listens on no port"
+
+
+@pytest.mark.parametrize(
+    ("host", "probed"),
+    [
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("::ffff:0.0.0.0", "127.0.0.1"),
+        ("127.0.0.1", "localhost"),
+        ("127.0.0.1", "[::ffff:127.0.0.1]"),
+        ("::1", "LOCALHOST"),
+        ("::1", "[0:0:0:0:0:0:0:1]"),
+    ],
+)
+async def test_one_address_in_two_spellings_is_where_it_is_probed(
+    monkeypatch: pytest.MonkeyPatch, host: str, probed: str
+) -> None:
+    """The kernel and the settings need not write it alike, and a name stands for addresses."""
+    monkeypatch.setattr(probes, "UNANSWERED_S", 0.0)
+    with an_app(host) as (pid, (port,)):
+        why, _ = await tell(pid, HttpProbe(f"http://{probed}:{port}/health"))
+        assert why == "connection refused"
+        why, _ = await tell(pid, HttpProbe("http://localhost:9/health"))
+        assert why.endswith(f"it listens on {host_port(host, port)}, and is probed on localhost:9")
 
 
 async def test_one_that_starts_slowly_is_given_time() -> None:
