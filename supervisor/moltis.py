@@ -108,7 +108,7 @@ PROVIDER_HOSTS = {
     "xai": "api.x.ai",
     "zai": "api.z.ai",
 }
-CLOSE_PROXY = f"set {NETWORK}=bypass"
+CLOSE_PROXY = f"set {NETWORK}=bypass; if it is set, Moltis ignores it because of another {PREFIX} variable: see `check`"
 # The buckets of its own histograms, so that one dashboard reads both.
 DURATION_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # The setup code in its banner, and as a log field.

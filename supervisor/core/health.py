@@ -48,7 +48,7 @@ _OPEN_PROXY = Component(
     "open proxy",
     WARN,
     f"every tailnet peer reaches Moltis' forward proxy on port {OPEN_PROXY_PORT}, and through it everything in here; "
-    f"{CLOSE_PROXY}, and restart the app",
+    f"restart the app after this: {CLOSE_PROXY}",
 )
 
 

@@ -201,7 +201,8 @@ class Snapshot(NamedTuple):
 
     ``stopping`` is whether the ordered stop has begun, ``stopping_why`` its reason, ``stopping_s`` its time, and
     ``left`` the names of unmanaged processes that it could not end.
-    ``exposed`` is empty until ``exposed_known``. ``changed`` is the position of the process that changed last.
+    ``exposed`` is whole if ``exposed_known``, else at most Moltis' open proxy.
+    ``changed`` is the position of the process that changed last.
     ``wall_offset_s`` follows a clock that is set, ``first_offset_s`` is what it was at the start, None as long as that
     is the same.
     """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.credentials import DAY_S, FIRST_WARNING_S, REMEDIES, epoch_of, expiries
 from supervisor.doctor.finding import Check, split_remedy
 from supervisor.errors import host_port
+from supervisor.moltis import CLOSE_PROXY, OPEN_PROXY_PORT
 from supervisor.tailnet.oauth_client import TAG_NOT_PERMITTED
 from supervisor.tailnet.serve.diff import funnels
 
@@ -113,7 +114,7 @@ def _running(subject: Subject, view: TailnetView) -> Iterator[Diagnosis]:
 
 def _ports(snapshot: Snapshot) -> Diagnosis:
     exposed = snapshot.exposed
-    if not snapshot.exposed_known:
+    if not snapshot.exposed_known and not exposed:
         return PORTS.note(
             "not known: not checked since the start yet, or this kernel does not list listening ports (/proc/net/tcp)",
             "check again in a few seconds; if it persists, keep everything off 127.0.0.1 and 0.0.0.0",
@@ -127,9 +128,11 @@ def _ports(snapshot: Snapshot) -> Diagnosis:
         for each in sorted(exposed, key=lambda each: each.process not in managed)
     ]
     more = f", and {len(told) - _MOST_PORTS} more" if len(told) > _MOST_PORTS else ""
+    more += "" if snapshot.exposed_known else "; there may be more, which this kernel does not list"
+    proxy = f"; for {OPEN_PROXY_PORT}, {CLOSE_PROXY}" if any(each.port == OPEN_PROXY_PORT for each in exposed) else ""
     return PORTS.problem(
         ", ".join(told[:_MOST_PORTS]) + more,
-        "have them listen on 127.0.0.2 or [::1], or close the ports in the tailnet's policy",
+        f"have them listen on 127.0.0.2 or [::1], or close the ports in the tailnet's policy{proxy}",
     )
 
 

@@ -9,10 +9,12 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core.process import TcpProbe
 from supervisor.core.snapshot import ListenerView
 from supervisor.errors import host_port
 from supervisor.moltis import CLOSE_PROXY, OPEN_PROXY_PORT
 from supervisor.runtime.loop_latency import TimedReader
+from supervisor.runtime.probes import ask
 from supervisor.runtime.store import Watch
 from supervisor.system import listeners, procfs
 
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
 _REMEDY = "have it listen on 127.0.0.2 or [::1], or close the port in the tailnet's policy"
 
 
-# How long a scan may take, with thousands of processes.
+# How long a scan may take, with thousands of processes, and how long a connection inside the container.
 SCAN_S = 10.0
+ANSWER_S = 1.0
+# Where peers are forwarded to.
+REACHED = "127.0.0.1"
 
 
 class ScanInterval(NamedTuple):
@@ -75,15 +80,32 @@ class Exposure:
         try:
             found = await self._reader.read()
         except TimeoutError:
-            self._report_blind(f"reading /proc takes longer than {SCAN_S:g} s")
-            self._engine.store.update_exposed(None)
+            await self._look_blindly(f"reading /proc takes longer than {SCAN_S:g} s")
             return
         if found is None:
-            self._report_blind("this kernel does not list who listens in /proc/net/tcp")
+            await self._look_blindly("this kernel does not list who listens in /proc/net/tcp")
             return
         self._blind = False
         self._log_changes(self._engine.store.snapshot.exposed, found)
-        self._engine.store.update_exposed(found)
+        self._engine.store.update_exposed(found, known=True)
+
+    async def _look_blindly(self, why: str) -> None:
+        """Ask for the one port through which peers reach all others."""
+        self._report_blind(why)
+        before = tuple(view for view in self._engine.store.snapshot.exposed if view.port == OPEN_PROXY_PORT)
+        found = before or (ListenerView(REACHED, OPEN_PROXY_PORT),)
+        found = found if await self._has_open_proxy() else ()
+        self._log_changes(before, found)
+        self._engine.store.update_exposed(found, known=False)
+
+    async def _has_open_proxy(self) -> bool:
+        """Return whether something else than the supervisor or a public app answers at the port of Moltis' proxy."""
+        if OPEN_PROXY_PORT in {self._public_port, *(port for _, port in self._own)}:
+            return False
+        meant = self._engine.store.snapshot.tailnet.peer_api_ports
+        if self._sidecar and not any([await _answers(port) for port in meant]):
+            return False
+        return await _answers(OPEN_PROXY_PORT)
 
     def _scan(self) -> tuple[ListenerView, ...] | None:
         snapshot = self._engine.store.snapshot
@@ -92,12 +114,12 @@ class Exposure:
     def _find(self, managed: Mapping[int, str], meant: Collection[int]) -> tuple[ListenerView, ...] | None:
         """Return the ports that peers reach, except those ``meant`` for them; None if the kernel lists no ports."""
         every = listeners.listening()
-        if self._sidecar and not _reach(every, meant):
-            return ()
         own_inodes = listeners.own_inodes()
         own = {each for each in every if each.inode in own_inodes or (each.host, each.port) in self._own}
         if self._own and not own:
             return None
+        if self._sidecar and not _reach(every, meant):
+            return ()
         left_out = {self._public_port, *meant}
         reached = [each for each in every if each.by_loopback and each not in own and each.port not in left_out]
         before, self._holders = self._holders, listeners.holders({each.inode for each in reached}, self._holders)
@@ -163,6 +185,10 @@ def _reach(every: Iterable[ListeningSocket], peer_api_ports: Collection[int]) ->
     It then serves PeerAPI on every address, otherwise on the tailnet addresses only (tailscale.com/ipn/ipnlocal).
     """
     return any(each.by_loopback and each.port in peer_api_ports for each in every)
+
+
+async def _answers(port: int) -> bool:
+    return await ask(TcpProbe(REACHED, port), ANSWER_S) is None
 
 
 def _openers(snapshot: Snapshot) -> tuple[frozenset[int], tuple[int, ...]]:

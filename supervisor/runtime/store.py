@@ -54,9 +54,9 @@ class SnapshotStore:
         """Replace the tailnet's view."""
         self._put(tailnet=view)
 
-    def update_exposed(self, listeners: tuple[ListenerView, ...] | None) -> None:
-        """Replace the list of ports that tailnet peers reach without going through serve; None if it is unknown."""
-        self._put(exposed=listeners or (), exposed_known=listeners is not None)
+    def update_exposed(self, listeners: tuple[ListenerView, ...], *, known: bool) -> None:
+        """Replace the list of ports that tailnet peers reach without going through serve; ``known`` if it is whole."""
+        self._put(exposed=listeners, exposed_known=known)
 
     def update_backup(self, view: BackupView) -> None:
         """Replace the backups' view."""

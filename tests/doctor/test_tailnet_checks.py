@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from supervisor.core.snapshot import ListenerView, Snapshot
+from supervisor.doctor import tailnet_checks
+from supervisor.moltis import OPEN_PROXY_PORT
 from supervisor.tailnet.oauth_client import MOST_POLICY_BYTES
 from tests.doctor.asking import Report, doctor, doctor_of, environment
 from tests.process.running import Run
@@ -255,6 +258,19 @@ def test_open_ports_that_nobody_can_know(tmp_path: Path) -> None:
             run.wait_for("cannot tell which ports are open to every tailnet peer")
             found = doctor_of(run).of("open-ports")
             assert [(each["level"], each["found"].partition(":")[0]) for each in found] == [("note", "not known")]
+
+
+def test_an_open_proxy_is_a_problem_also_where_no_other_port_is_known() -> None:
+    """The audit asks for that one; where the kernel lists no ports, the report says that there may be more."""
+    proxy = ListenerView("127.0.0.1", OPEN_PROXY_PORT)
+    for known, more in ((True, False), (False, True)):
+        found = tailnet_checks._ports(Snapshot(exposed=(proxy,), exposed_known=known))
+        assert found.level == "problem"
+        assert "127.0.0.1:18791 of an unknown process" in found.found
+        assert ("there may be more" in found.found) is more
+        assert "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass" in str(found.what_to_do)
+    other = tailnet_checks._ports(Snapshot(exposed=(ListenerView("127.0.0.1", 53),), exposed_known=True))
+    assert "MOLTIS" not in str(other.what_to_do)
 
 
 def test_open_ports(tmp_path: Path) -> None:

@@ -12,9 +12,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from supervisor.core import health
 from supervisor.core.health import assess
 from supervisor.core.process import State
-from supervisor.core.snapshot import ListenerView, ProcessView, Snapshot
+from supervisor.core.snapshot import ListenerView, ProcessView, Snapshot, TailnetView
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.moltis import OPEN_PROXY_PORT
@@ -27,8 +30,6 @@ from supervisor.system.reaper import Reaper
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-
-    import pytest
 
     from supervisor.system.listeners import ListeningSocket
 
@@ -46,13 +47,20 @@ READY = ProcessView("moltis", State.RUNNING, critical=True, ready=True, ready_si
 class Audit:
     """A running audit with a fake store; the sockets are real."""
 
-    def __init__(self, *views: ProcessView, public_port: int | None = None, every_s: float = 0.02) -> None:
-        self.store = SnapshotStore(Snapshot(processes=views))
+    def __init__(
+        self,
+        *views: ProcessView,
+        public_port: int | None = None,
+        every_s: float = 0.02,
+        peer_api_ports: tuple[int, ...] = (),
+        sidecar: bool = False,
+    ) -> None:
+        self.store = SnapshotStore(Snapshot(processes=views, tailnet=TailnetView(peer_api_ports=peer_api_ports)))
         self.log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=10, names=[])
         self.own = socket.create_server(("127.0.0.1", 0))
         engine = Engine([], self.store, self.log, Reaper(), ())
         timing = ScanInterval(every_s=every_s, settle_s=0.01)
-        self.exposure = Exposure(engine, [self.own.getsockname()], public_port, timing)
+        self.exposure = Exposure(engine, [self.own.getsockname()], public_port, timing, sidecar=sidecar)
 
     def said(self, event: str, port: int | None = None) -> list[dict[str, Any]]:
         """Return the fields of the log records of this event, or of those about a port."""
@@ -202,6 +210,91 @@ async def test_a_kernel_that_does_not_tell_is_said_once(monkeypatch: pytest.Monk
         await audit.wait_looks(monkeypatch, 3)
         assert len(audit.said("cannot tell which ports are open to every tailnet peer")) == 1
         assert audit.store.snapshot.exposed == ()
+
+
+def blind_with_proxy_at(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    """Hide the kernel's lists, and have Moltis' proxy expected at a port that is free for this test."""
+    monkeypatch.setattr(listeners, "_TABLES", ("/no/such/table",))
+    for module in (exposure, health):
+        monkeypatch.setattr(module, "OPEN_PROXY_PORT", port)
+
+
+async def test_moltis_open_proxy_is_found_where_the_kernel_lists_no_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is so in gVisor, as on App Platform: it is asked for, and told as elsewhere, until it is closed."""
+    with child("0.0.0.0") as proxy:
+        blind_with_proxy_at(monkeypatch, proxy.port)
+        async with auditing(READY._replace(pid=1)) as audit:
+            await audit.wait(lambda: audit.view(proxy.port))
+            await audit.wait_looks(monkeypatch, 3)
+            [told] = audit.said(OPENED)
+            assert told["listen"] == f"127.0.0.1:{proxy.port}"
+            assert "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass" in told["what_to_do"]
+            assert not audit.store.snapshot.exposed_known
+            assert len(audit.said(BLIND)) == 1
+            verdict = assess(audit.store.snapshot, 0.0)
+            assert (verdict.status, verdict.components[-1].state) == ("warn", "open proxy")
+            proxy.close_port()
+            await audit.wait(lambda: not audit.store.snapshot.exposed)
+            assert len(audit.said(CLOSED)) == 1
+
+
+async def test_an_open_proxy_stays_told_while_proc_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no longer listed with its process, and it has not been closed."""
+    with child("0.0.0.0") as proxy:
+        for module in (exposure, health):
+            monkeypatch.setattr(module, "OPEN_PROXY_PORT", proxy.port)
+        async with auditing(proxy.view) as audit:
+            await audit.wait(lambda: audit.view(proxy.port))
+            seen = audit.view(proxy.port)
+            monkeypatch.setattr(listeners, "_TABLES", ("/no/such/table",))
+            await audit.wait(lambda: audit.said(BLIND))
+            await audit.wait_looks(monkeypatch, 3)
+            assert audit.store.snapshot.exposed == (seen,)
+            assert len(audit.said(OPENED, proxy.port)) == 1
+            assert not audit.said(CLOSED, proxy.port)
+
+
+@pytest.mark.parametrize("ours", ["the supervisor's", "the app's"])
+async def test_a_port_of_ours_is_not_taken_for_the_proxy(monkeypatch: pytest.MonkeyPatch, ours: str) -> None:
+    """The supervisor's own answers there, and so does an app that is public on purpose."""
+    with child() as app:
+        async with auditing(app.view, public_port=app.port) as audit:
+            port = app.port if ours == "the app's" else audit.own.getsockname()[1]
+            blind_with_proxy_at(monkeypatch, port)
+            await audit.wait(lambda: audit.said(BLIND))
+            await audit.wait_looks(monkeypatch, 3)
+            assert not audit.said(OPENED, port)
+            assert audit.store.snapshot.exposed == ()
+
+
+async def test_a_proxy_that_never_answers_ends_no_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full queue leaves a connection waiting."""
+    monkeypatch.setattr(exposure, "ANSWER_S", 0.1)
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        blind_with_proxy_at(monkeypatch, full.getsockname()[1])
+        async with auditing(READY) as audit:
+            await audit.wait_looks(monkeypatch, 3)
+            assert audit.store.snapshot.exposed == ()
+
+
+@pytest.mark.parametrize("shares", [True, False])
+async def test_a_blind_audit_beside_a_sidecar(monkeypatch: pytest.MonkeyPatch, *, shares: bool) -> None:
+    """The proxy is open to peers if the sidecar's peer API answers here too; that no port is open is not claimed."""
+    with child("0.0.0.0") as proxy, child("0.0.0.0") as peer_api:
+        blind_with_proxy_at(monkeypatch, proxy.port)
+        if not shares:
+            peer_api.close_port()
+        async with auditing(READY._replace(pid=1), sidecar=True, peer_api_ports=(peer_api.port,)) as audit:
+            await audit.wait_looks(monkeypatch, 3)
+            assert len(audit.said(BLIND)) == 1
+            assert not audit.store.snapshot.exposed_known
+            assert [view.port for view in audit.store.snapshot.exposed] == ([proxy.port] if shares else [])
 
 
 async def test_a_socket_that_cannot_be_traced_is_told_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
