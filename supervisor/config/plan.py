@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from supervisor import moltis
-from supervisor.config.tailscale_env import OURS, is_passthrough
+from supervisor.config.tailscale_env import OURS, is_passthrough, serves_https
 from supervisor.core.process import EnvFile, HttpProbe, ProcessSpec, SetUp, TcpProbe
 from supervisor.errors import ConfigError, host_port
 from supervisor.namedtuples import NamedTuple
@@ -35,6 +35,8 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TAILSCALED_MEMORY = "96MiB"
 # tailscaled's usual port, which firewalls are opened for; it takes another if this one is in use.
 WIREGUARD_PORT = 41641
+# Has tailscaled use the certificates that it has, and fetch none.
+NO_CERTIFICATES = {"TS_CERT_SHARE_MODE": "ro"}
 _COMMON = (
     *("PATH", "HOME", "LANG", "TZ"),
     *(name for word in ("http_proxy", "https_proxy", "no_proxy", "all_proxy") for name in (word.upper(), word)),
@@ -158,6 +160,11 @@ class Plan(NamedTuple):
         return next((spec for spec in self.processes if spec.name == self.app_name), None)
 
     @property
+    def fetches_certificates(self) -> bool:
+        """Tell whether tailscaled is started with the right to fetch certificates; a sidecar's may have it."""
+        return self.tailscaled is None or not NO_CERTIFICATES.items() <= self.tailscaled.env.items()
+
+    @property
     def runs_moltis(self) -> bool:
         """Tell whether the app is Moltis, by the name of its program."""
         return self.app is not None and os.path.basename(self.app.argv[0]) == moltis.PROGRAM
@@ -191,7 +198,7 @@ class SpecBuilder(NamedTuple):
             argv.append(f"--outbound-http-proxy-listen={Address(*tailnet.http_proxy)}")
         env = {
             # tailscaled 1.102 fetches certificates by itself for whatever is served, even plain HTTP.
-            **({} if self._may_fetch_certificates() else {"TS_CERT_SHARE_MODE": "ro"}),
+            **({} if self._may_fetch_certificates() else NO_CERTIFICATES),
             **common_environment(self.environ, self.home, user),
             "GOMEMLIMIT": self.environ.get("GOMEMLIMIT") or TAILSCALED_MEMORY,
             "TS_LOGS_DIR": tailnet.state_dir,
@@ -212,9 +219,11 @@ class SpecBuilder(NamedTuple):
     def _may_fetch_certificates(self) -> bool:
         """Tell whether HTTPS may be served. Certificates for a name are rationed: one per container is too many."""
         tailnet = self.settings.tailnet
-        if tailnet.serve_config is None and tailnet.serve == "auto":
-            return self.host.keeps_state(self.settings)
-        return tailnet.serve_config is not None or tailnet.serve != "http"
+        if tailnet.serve_config is None and tailnet.serve != "auto":
+            return tailnet.serve != "http"
+        if self.host.keeps_state(self.settings):
+            return True
+        return tailnet.serve_config is not None and serves_https(tailnet.serve_config)
 
     def app(self, command: Sequence[str], address: Address, diags: Diagnostics) -> ProcessSpec:
         """Return the app's process: the configured command with its address added, or ``command`` unchanged."""

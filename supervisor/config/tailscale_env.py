@@ -265,6 +265,29 @@ def _value(name: str, text: str | None, parser: Parser, diags: Diagnostics) -> d
         return {}
 
 
+MOST_SERVE_BYTES = 1024 * 1024
+
+
+def serves_https(path: str) -> bool:
+    """Tell whether a serve configuration asks for certificates; false for one that cannot be used."""
+    # Loaded for a file only.
+    from json import loads
+
+    from supervisor.system import dirs
+
+    try:
+        config = loads(dirs.read_text(path, MOST_SERVE_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    ports = [port for table in (config, *_table(config, "Services")) for port in _table(table, "TCP")]
+    return any(isinstance(port, dict) and (port.get("HTTPS") is True or port.get("TerminateTLS")) for port in ports)
+
+
+def _table(config: object, name: str) -> Iterator[object]:
+    found = config.get(name) if isinstance(config, dict) else None
+    return iter(found.values() if isinstance(found, dict) else ())
+
+
 CLIENT_SECRET = "tskey-client-"  # noqa: S105 - how one begins
 _ATTRIBUTES = ("ephemeral", "preauthorized", "baseURL")
 

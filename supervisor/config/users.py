@@ -78,8 +78,9 @@ class Host:
         return os.path.ismount(path) and file_system(path)[1] not in IN_MEMORY
 
     def keeps_state(self, settings: Settings) -> bool:
-        """Tell whether the state folder outlives the container: it is in the backups, or such a mount."""
-        return settings.backup is not None or self.outlives_container(settings.tailnet.state_dir)
+        """Tell whether tailscaled's state outlives the container: it is in the backups, or in such a mount."""
+        is_backed_up = settings.backup is not None and settings.tailnet.mode == "embedded"
+        return is_backed_up or self.outlives_container(settings.tailnet.state_dir)
 
     def free_port(self, address: str) -> int:
         """Return a TCP port of an address that is free now; 0 if there is none."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.config.tailscale_env import MOST_SERVE_BYTES
 from supervisor.core.process import EnvFile, HttpProbe, Restart, SetUp, TcpProbe, User
 from supervisor.errors import ConfigError
 from tests.config.machine import IMAGE, MOLTIS, TAILSCALE, Machine, plan
@@ -47,7 +48,8 @@ def test_tailscaled_as_the_contract_wants_it() -> None:
         ({"SUPERVISOR_SERVE": "http"}, True, "ro"),
         ({"SUPERVISOR_SERVE": "https"}, False, None),
         ({"SUPERVISOR_SERVE": "off"}, False, None),
-        ({"TS_SERVE_CONFIG": "/etc/passwd"}, False, None),
+        ({"TS_SERVE_CONFIG": "/etc/passwd"}, False, "ro"),
+        ({"TS_SERVE_CONFIG": "/etc/passwd"}, True, None),
     ],
 )
 def test_tailscaled_takes_no_certificate_that_is_lost(
@@ -59,6 +61,41 @@ def test_tailscaled_takes_no_certificate_that_is_lost(
     spec = plan(environ, Machine(users=(MOLTIS, TAILSCALE), volumes=volumes)).tailscaled
     assert spec is not None
     assert spec.env.get("TS_CERT_SHARE_MODE") == mode
+
+
+@pytest.mark.parametrize(
+    ("config", "mode"),
+    [
+        ('{"TCP": {"80": {"HTTP": true}}, "Web": {"m.ts.net:80": {"Handlers": {"/": {"Text": "HTTPS"}}}}}', "ro"),
+        ('{"TCP": {"22": {"TCPForward": "127.0.0.1:22"}, "443": {"HTTPS": false, "TerminateTLS": ""}}}', "ro"),
+        ('{"Foreground": {"1": {"TCP": {"443": {"HTTPS": true}}}}}', "ro"),
+        ('{"TCP": {"443": {"HTTPS": true}}}', None),
+        ('\ufeff{"TCP": {"993": {"TCPForward": "127.0.0.1:143", "TerminateTLS": "m.ts.net"}}}', None),
+        ('{"Services": {"svc:s": {"TCP": {"80": {"HTTP": true}, "443": {"HTTPS": true}}}}}', None),
+        ("", "ro"),
+        ("null", "ro"),
+        ("[" * 100_000, "ro"),
+        ('{"TCP": [], "Services": {"svc:s": null}}', "ro"),
+        ('{"TCP": {"443": {"HTTPS": true}}}' + " " * MOST_SERVE_BYTES, "ro"),
+    ],
+)
+def test_a_serve_file_without_https_takes_no_certificate_that_is_lost(
+    tmp_path: Path, config: str, mode: str | None
+) -> None:
+    """tailscaled fetches one for anything that it serves; what cannot be used as a configuration asks for none."""
+    file = tmp_path / "serve.json"
+    file.write_text(config)
+    for volumes, expected in ((False, mode), (True, None)):
+        settings = {"TS_SERVE_CONFIG": str(file), "TS_STATE_DIR": "/var/lib/tailscale"}
+        spec = plan(settings, Machine(uid=1000, volumes=volumes)).tailscaled
+        assert spec is not None
+        assert spec.env.get("TS_CERT_SHARE_MODE") == expected
+
+
+def test_a_serve_file_that_is_a_pipe_ends_no_check(tmp_path: Path) -> None:
+    """It can be read only once, and without a writer never."""
+    os.mkfifo(tmp_path / "serve.json")
+    plan({"TS_SERVE_CONFIG": str(tmp_path / "serve.json")}, Machine(uid=1000, volumes=False))
 
 
 def test_tailscaled_with_what_was_asked_for() -> None:

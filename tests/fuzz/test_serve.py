@@ -51,7 +51,7 @@ def test_the_owners_file(data: bytes) -> None:
         return
     assert desired.parse(msgspec.json.encode(config), NAME) == (config, ())
     for domains in ((), (NAME,)):
-        desired.of_file(config, domains, whys)
+        desired.of_file(config, domains, whys, lasting=False)
 
 
 @thorough

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from supervisor.config.tailscale_env import MOST_SERVE_BYTES
 from supervisor.runtime.loop_latency import TimedReader
 from supervisor.system import dirs
 from supervisor.tailnet.serve.diff import Entries, Path, Wish, endpoint, entries, handling, is_port
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 
 PORTS = {"http": "80", "https": "443"}
+_NOT_AT_START = (
+    "TS_SERVE_CONFIG asks for HTTPS, which it did not at the start: tailscaled may fetch none, as a certificate "
+    "would be lost with this container; restart the supervisor, or mount a volume at TS_STATE_DIR"
+)
 _NO_CERTIFICATES = "the tailnet issues no certificates; enable HTTPS on the DNS page of the admin console"
 _NOT_KEPT = "TS_STATE_DIR is not a volume of its own, and there are no backups"
 _KEEP = "mount a volume there, or set SUPERVISOR_BACKUP_REPOSITORY"
@@ -98,18 +103,23 @@ def with_panel(wanted: Wanted, name: str, target: str) -> Wanted:
     return wanted._replace(wish=wanted.wish._replace(entries=wanted.wish.entries | panel))
 
 
-def of_file(config: Json, domains: tuple[str, ...], whys: tuple[str, ...]) -> Wanted:
+def of_file(config: Json, domains: tuple[str, ...], whys: tuple[str, ...], *, lasting: bool) -> Wanted:
     """Return the wish of TS_SERVE_CONFIG, without HTTPS if the tailnet does not issue certificates."""
     wished = entries(config)
-    if domains:
-        return Wanted(Wish(wished), whys=whys)
     secure = {endpoint(path) for path, value in wished.items() if is_port(path) and _is_secure(value)}
     if not secure:
         return Wanted(Wish(wished), whys=whys)
+    if domains:
+        return Wanted(Wish(wished), whys=whys, notes=_notes("https", domains, lasting=lasting))
     ports = ", ".join(sorted(f"{port} of {service}" if service else port for service, port in secure))
     kept = {path: value for path, value in wished.items() if endpoint(path) not in secure}
     said = f"TS_SERVE_CONFIG asks for HTTPS on port {ports}, which is left out: {_NO_CERTIFICATES}"
     return Wanted(Wish(kept), whys=(*whys, said))
+
+
+def without_fetching(wanted: Wanted) -> Wanted:
+    """Return the wish of TS_SERVE_CONFIG for a tailscaled that was started without the right to fetch certificates."""
+    return wanted._replace(whys=(*wanted.whys, _NOT_AT_START)) if has_https(wanted) else wanted
 
 
 def has_https(wanted: Wanted) -> bool:
@@ -145,7 +155,6 @@ def _is_secure(handler: object) -> bool:
     return handling(handler) in {"https", "tls-terminated-tcp"}
 
 
-MOST_BYTES = 1024 * 1024
 DOMAIN = "${TS_CERT_DOMAIN}"
 _HIGHEST_PORT = 65535
 _FUNNEL = "AllowFunnel in TS_SERVE_CONFIG is left out: the supervisor does not open the app to the whole internet"
@@ -231,7 +240,7 @@ class ServeFile:
 
     def _read(self, domain: str) -> Found:
         try:
-            data = dirs.read(self._path, MOST_BYTES)
+            data = dirs.read(self._path, MOST_SERVE_BYTES)
             found = Found(*parse(data, domain))
         except (OSError, ValueError) as error:
             if isinstance(error, OSError):

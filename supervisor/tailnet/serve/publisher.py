@@ -232,6 +232,8 @@ class Serve:
         self._url_file = StateFile(tailnet.state_dir, moltis.EXTERNAL_URL_FILE)
         self._recorded_url = ""
         self._is_lasting = lasting or partial(Host().keeps_state, plan.settings)
+        self._is_embedded = plan.tailscaled is not None
+        self._fetches_certificates = plan.fetches_certificates
         self._lasting = False
         self._reader = loop_latency.TimedReader(self._read)
         self._is_read = False
@@ -309,7 +311,10 @@ class Serve:
             found = await self._file.look_in_time(domain)
             if found.config is None:
                 return desired.unknown(found.whys)
-            return desired.of_file(found.config, domains, found.whys)
+            # A sidecar keeps its own state.
+            lasting = self._lasting or not self._is_embedded
+            wanted = desired.of_file(found.config, domains, found.whys, lasting=lasting)
+            return wanted if self._fetches_certificates else desired.without_fetching(wanted)
         if self._target is None or self._mode == "off":
             return desired.nothing()
         lasting = self._lasting

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
 SHORT = Backoff(0.01, 0.02)
+BACKUP = {
+    "REPOSITORY": "s3:https://nyc3.digitaloceanspaces.com/bucket/moltis",
+    "PASSWORD": "a good password",
+    "ACCESS_KEY_ID": "an id of a key",
+    "SECRET_ACCESS_KEY": "a secret of a key",
+    "PATHS": "/data",
+}
 
 
 @pytest.fixture(name="here")
@@ -144,15 +151,12 @@ async def test_no_https_where_the_certificate_would_be_lost(here: Stage) -> None
 async def test_backups_keep_the_certificate(here: Stage, *, backups: bool) -> None:
     """The state folder is no mount of its own; with backups the next container has it nevertheless."""
     here.give_certificate()
-    kept: dict[str, Any] = {
-        "SUPERVISOR_BACKUP_REPOSITORY": "/srv/backups",
-        "SUPERVISOR_BACKUP_PASSWORD": "open sesame",
-        "PATH": path_with_restic(),
-    }
-    serve = here.serve(lasting=None, **(kept if backups else {}))
+    kept: dict[str, Any] = {f"SUPERVISOR_BACKUP_{name}": text for name, text in BACKUP.items()}
+    serve = here.serve(lasting=None, PATH=path_with_restic(), **(kept if backups else {}))
+    wanted = here.both() if backups else here.http()
     async with beside(serve.run):
         await look_until(serve, here.node, lambda view: len(view.urls) == 1 + backups)
-    assert bool(serve.notes) is not backups
+    assert (here.config(), bool(serve.notes)) == (wanted, not backups)
 
 
 async def test_failures_wait_longer_and_longer(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.config.tailscale_env import MOST_SERVE_BYTES
 from supervisor.system import dirs
-from supervisor.tailnet.serve.desired import MOST_BYTES, Found, ServeFile, parse
+from supervisor.tailnet.serve.desired import Found, ServeFile, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,8 +123,8 @@ def test_a_file_that_was_never_good(tmp_path: Path) -> None:
     path.mkdir()
     assert "directory" in file.look(NAME).whys[0].lower()
     path.rmdir()
-    path.write_bytes(b" " * (MOST_BYTES + 1))
-    assert f"more than {MOST_BYTES} bytes" in file.look(NAME).whys[0]
+    path.write_bytes(b" " * (MOST_SERVE_BYTES + 1))
+    assert f"more than {MOST_SERVE_BYTES} bytes" in file.look(NAME).whys[0]
     path.write_bytes(GOOD)
     assert file.look(NAME) == Found(READ)
 

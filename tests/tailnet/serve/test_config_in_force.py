@@ -78,6 +78,26 @@ async def test_a_change_is_put_in_force(here: Stage, file: Path) -> None:
     assert (here.config(), view.mode, view.urls, api.writes) == (forward, "serve", (), 2)
 
 
+async def test_https_that_is_added_later_is_told_what_it_takes(here: Stage, file: Path) -> None:
+    """Where certificates are not kept, tailscaled is started without the right to fetch any if none is asked for."""
+    here.issue_certificates()
+    secure = {"TCP": {"443": {"HTTPS": True}}, "Web": page(here, 443)["Web"]}
+    serve = serving(here, file, page(here, 80))
+    view = await look(serve, here.node)
+    assert (view.mode, view.why, serve.notes) == ("serve", "", ())
+    write(file, secure)
+    view = await look(serve, here.node)
+    assert "may fetch none" in view.why
+    assert "restart the supervisor" in view.why
+    assert "each new container takes a certificate" in serve.notes[0]
+    again = serving(here, file, secure)
+    assert (await look(again, here.node)).why == ""
+    assert "each new container takes a certificate" in again.notes[0]
+    kept = here.serve(lasting=True, TS_SERVE_CONFIG=str(file))
+    assert (await look(kept, here.node)).why == ""
+    assert kept.notes == ()
+
+
 async def test_a_broken_change_is_told_and_kept_out(here: Stage, file: Path) -> None:
     """The valid content stays in force until the file is fixed."""
     serve = serving(here, file, page(here, 80))

@@ -97,6 +97,21 @@ def test_a_state_folder_that_is_no_volume_is_worth_a_note() -> None:
     assert desired.of_app("http", APP, NAME, DOMAINS, None, lasting=False).notes == ()
 
 
+def test_a_file_with_https_in_a_folder_that_is_no_volume_is_worth_the_same_note() -> None:
+    """Each new container takes a certificate, whatever asks for it."""
+    web = {"TCP": {"80": {"HTTP": True}}}
+    for secure in (
+        {"TCP": {"443": {"HTTPS": True}}},
+        {"TCP": {"993": {"TCPForward": "x:1", "TerminateTLS": NAME}}},
+        {"Services": {"svc:s": {"TCP": {"443": {"HTTPS": True}}}}},
+    ):
+        told = desired.of_file(secure, DOMAINS, (), lasting=False)
+        assert told.notes == desired.of_app("https", APP, NAME, DOMAINS, THERE, lasting=False).notes
+        assert desired.of_file(secure, DOMAINS, (), lasting=True).notes == ()
+        assert desired.of_file(secure, (), (), lasting=False).notes == ()
+    assert desired.of_file(web, DOMAINS, (), lasting=False).notes == ()
+
+
 def test_a_device_without_a_name() -> None:
     """Everything stays unchanged until it has one."""
     wanted = desired.of_app("auto", APP, "", (), None, lasting=True)
@@ -111,7 +126,7 @@ def test_a_file_without_certificates() -> None:
         "Web": {f"{NAME}:443": {"Handlers": {"/": {"Proxy": APP}}}, f"{NAME}:80": {"Handlers": {"/": {"Proxy": APP}}}},
         "Services": {"svc:s": {"TCP": {"443": {"HTTPS": True}}}},
     }
-    wanted = desired.of_file(config, (), ("before",))
+    wanted = desired.of_file(config, (), ("before",), lasting=True)
     assert wanted.wish is not None
     assert config_of(wanted.wish.entries) == {
         "TCP": {"80": {"HTTP": True}},
@@ -119,10 +134,10 @@ def test_a_file_without_certificates() -> None:
     }
     assert wanted.whys[0] == "before"
     assert "port 443, 443 of svc:s, 993, which is left out" in wanted.whys[1]
-    with_them = desired.of_file(config, DOMAINS, ())
+    with_them = desired.of_file(config, DOMAINS, (), lasting=True)
     assert with_them.wish is not None
     assert (config_of(with_them.wish.entries), with_them.whys) == (config, ())
-    assert desired.of_file({"TCP": {"80": {"HTTP": True}}}, (), ()).whys == ()
+    assert desired.of_file({"TCP": {"80": {"HTTP": True}}}, (), (), lasting=True).whys == ()
 
 
 FORWARD = {"TCPForward": "127.0.0.1:22"}
