@@ -21,7 +21,7 @@ from supervisor.config.plan import (
     port_settings,
 )
 from supervisor.config.settings import SETTINGS
-from supervisor.config.tailscale_env import LOOPBACK, warn_of_open_proxy
+from supervisor.config.tailscale_env import LOOPBACK, serve_file_ports, warn_of_open_proxy
 from supervisor.config.users import Host
 from supervisor.errors import ConfigError, Diagnostics, did_you_mean
 from supervisor.system import dirs
@@ -284,10 +284,11 @@ def _unreachable(plan: Plan, host: Host) -> Iterator[str]:
         yield "--shields-up in TS_EXTRA_ARGS blocks connections from the tailnet: no peer reaches the app or the panel"
     if settings.app.enabled and settings.expose == "tailnet":
         yield from _private_app(plan, serves=serves)
-    if plan.serve_target is not None and listen.port in SERVE_PORTS[tailnet.serve]:
+    served, remedy = _served_ports(plan)
+    if listen.port in served:
         yield (
             f"{port_settings(settings)[0]} is {listen.port}, which serve uses in the tailnet: the panel cannot be "
-            "reached there; use another port, or SUPERVISOR_SERVE=off"
+            f"reached there; use another port, or {remedy}"
         )
     if tailnet.mode != "embedded" or shields_up:
         return
@@ -296,6 +297,15 @@ def _unreachable(plan: Plan, host: Host) -> Iterator[str]:
         yield f"{no_peer}, and SUPERVISOR_BIND is {listen.host}; leave it unset"
     elif not host.free_port(_FORWARDED_TO):
         yield f"{no_peer}, which this machine lacks; add it (ip address add {_FORWARDED_TO}/8 dev lo)"
+
+
+def _served_ports(plan: Plan) -> tuple[frozenset[int], str]:
+    """Return the device's ports that serve takes, and how to free them."""
+    tailnet = plan.settings.tailnet
+    if tailnet.mode != "off" and tailnet.serve_config is not None:
+        return serve_file_ports(tailnet.serve_config).own, "change the file of TS_SERVE_CONFIG"
+    taken = SERVE_PORTS[tailnet.serve] if plan.serve_target is not None else ()
+    return frozenset(taken), "SUPERVISOR_SERVE=off"
 
 
 def _private_app(plan: Plan, *, serves: bool) -> Iterator[str]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from supervisor import moltis
-from supervisor.config.tailscale_env import OURS, is_passthrough, serves_https
+from supervisor.config.tailscale_env import OURS, is_passthrough, serve_file_ports
 from supervisor.core.process import EnvFile, HttpProbe, ProcessSpec, SetUp, TcpProbe
 from supervisor.errors import ConfigError, host_port
 from supervisor.namedtuples import NamedTuple
@@ -223,7 +223,7 @@ class SpecBuilder(NamedTuple):
             return tailnet.serve != "http"
         if self.host.keeps_state(self.settings):
             return True
-        return tailnet.serve_config is not None and serves_https(tailnet.serve_config)
+        return tailnet.serve_config is not None and serve_file_ports(tailnet.serve_config).https
 
     def app(self, command: Sequence[str], address: Address, diags: Diagnostics) -> ProcessSpec:
         """Return the app's process: the configured command with its address added, or ``command`` unchanged."""

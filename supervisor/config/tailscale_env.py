@@ -268,8 +268,15 @@ def _value(name: str, text: str | None, parser: Parser, diags: Diagnostics) -> d
 MOST_SERVE_BYTES = 1024 * 1024
 
 
-def serves_https(path: str) -> bool:
-    """Tell whether a serve configuration asks for certificates; false for one that cannot be used."""
+class ServeFilePorts(NamedTuple):
+    """What a serve configuration is about: the device's own ports, and whether anything in it takes a certificate."""
+
+    own: frozenset[int] = frozenset()
+    https: bool = False
+
+
+def serve_file_ports(path: str) -> ServeFilePorts:
+    """Return the ports of a serve configuration; none for one that cannot be used."""
     # Loaded for a file only.
     from json import loads
 
@@ -278,14 +285,16 @@ def serves_https(path: str) -> bool:
     try:
         config = loads(dirs.read_text(path, MOST_SERVE_BYTES))
     except (OSError, ValueError, RecursionError):
-        return False
-    ports = [port for table in (config, *_table(config, "Services")) for port in _table(table, "TCP")]
-    return any(isinstance(port, dict) and (port.get("HTTPS") is True or port.get("TerminateTLS")) for port in ports)
+        return ServeFilePorts()
+    tables = (config, *_table(config, "Services").values())
+    handlers = [handler for table in tables for handler in _table(table, "TCP").values() if isinstance(handler, dict)]
+    own = frozenset(int(port) for port in _table(config, "TCP") if port.isascii() and port.isdigit())
+    return ServeFilePorts(own, any(each.get("HTTPS") is True or each.get("TerminateTLS") for each in handlers))
 
 
-def _table(config: object, name: str) -> Iterator[object]:
+def _table(config: object, name: str) -> dict[str, object]:
     found = config.get(name) if isinstance(config, dict) else None
-    return iter(found.values() if isinstance(found, dict) else ())
+    return found if isinstance(found, dict) else {}
 
 
 CLIENT_SECRET = "tskey-client-"  # noqa: S105 - how one begins

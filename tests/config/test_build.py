@@ -414,57 +414,6 @@ def test_what_root_makes_is_not_within_the_apps_reach(tmp_path: Path, setting: s
     assert f"is mounted at {folder / 'ours'} itself" in problem
 
 
-@pytest.mark.parametrize(
-    ("environ", "words"),
-    [
-        ({"SUPERVISOR_TAILSCALE": "off"}, "no one can reach the app"),
-        ({"PORT": "80"}, "which serve uses"),
-        ({"TS_SOCKS5_SERVER": "127.0.0.1:1055"}, "open door"),
-        ({"SUPERVISOR_APP_BIND": "127.0.0.1"}, "every tailnet peer"),
-        ({"SUPERVISOR_TOKEN": "short"}, "can be guessed"),
-        ({"SUPERVISOR_PORT": "1234"}, "no effect"),
-        ({"TS_EXTRA_ARGS": "--shields-up"}, "no peer reaches"),
-        ({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP": "off"}, "nothing to run"),
-        ({"SUPERVISOR_TAILSCALE": "off", "TS_DEBUG_MTU": "1"}, "TS_DEBUG_MTU has no effect"),
-        (
-            {"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": "/ts/s.sock", "TS_LOG_VERBOSITY": "1"},
-            "TS_LOG_VERBOSITY has no effect",
-        ),
-        ({"SUPERVISOR_APP_HUNG": "1m", "SUPERVISOR_APP_HEALTH_URL": ""}, "SUPERVISOR_APP_HUNG has no effect"),
-        ({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP": "off", "SUPERVISOR_APP_PORT": "80"}, "neither an app nor"),
-        (
-            {
-                "SUPERVISOR_ALERT_URL": "https://a.example/x",
-                "SUPERVISOR_ALERT_FORMAT": "slack",
-                "SUPERVISOR_ALERT_SECRET": "whsec_c2VjcmV0c2VjcmV0c2VjcmV0",
-            },
-            "SUPERVISOR_ALERT_SECRET has no effect",
-        ),
-    ],
-)
-def test_what_is_warned_about(environ: dict[str, str], words: str) -> None:
-    """It starts, and a warning says what will not work as intended."""
-    assert any(words in text for text in plan(environ, IMAGE).warnings)
-
-
-@pytest.mark.parametrize("command", ["bash", "/bin/sh -l", "python3"])
-def test_a_shell_without_a_terminal_is_told_how_to_get_one(command: str) -> None:
-    """`docker run -it IMAGE bash` works with any other image; here it would exit at once, again and again."""
-    (warning,) = (text for text in plan({}, IMAGE, command=command.split()).warnings if "standard input" in text)
-    assert f"--entrypoint {command.split(maxsplit=1)[0].rpartition('/')[2]} IMAGE" in warning
-    for other in (["sh", "-c", "exec app"], ["bash", "/start.sh"], ["python3", "-m", "app"], ["app"]):
-        assert not [text for text in plan({}, IMAGE, command=other).warnings if "standard input" in text]
-
-
-def test_a_variable_that_no_shell_expands_is_told() -> None:
-    """A command without a shell, as in the exec form of CMD, gets `$PORT` literally."""
-    words = ["app", "--listen", "$HOST:${PORT}", "--price", "$5", "--salt", "$nobody"]
-    told = [text for text in plan({}, IMAGE, command=words).warnings if "no shell expands it" in text]
-    assert [text.split()[2] for text in told] == ["$HOST", "$PORT"]
-    for other in (["sh", "-c", "exec app --port $PORT"], ["app", "--port", "80"]):
-        assert not [text for text in plan({}, IMAGE, command=other).warnings if "no shell" in text]
-
-
 def test_a_proxy_on_a_port_that_is_taken() -> None:
     """This is reported before anything starts: tailscaled would fail for ever. Two addresses may share a port."""
     (problem,) = problems({"TS_OUTBOUND_HTTP_PROXY_LISTEN": "127.0.0.3:8080"})
