@@ -186,7 +186,7 @@ class Beginning:
         fresh = not work.view.snapshots
         before = await work.holder.acquire(kept.instance if kept else "", standby.wait, fresh=fresh, force=force)
         standby.over()
-        if not work.holder.conditional:
+        if work.holder.conditional is False:
             what = (
                 "the repository's folder has no locks" if work.settings.in_folder else "the bucket heeds no conditions"
             )

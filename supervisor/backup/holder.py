@@ -18,6 +18,7 @@ from supervisor.core.holding import (
     RENEW_S,
     VERSION,
     Claim,
+    Flaw,
     LeaseRecord,
     LeaseWatch,
     Standing,
@@ -45,9 +46,11 @@ PATIENT_AFTER_S = 600.0
 # As slow as the repository's own key derivation, so that the object does not make guessing the password easier.
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 _UNREADABLE = (
-    "check the password; if it has been changed, make sure that no other instance runs, and delete the holder's "
-    "object; a choice of yours (`backup`, or `backup restore ID`) takes it over as it is"
+    "check the password; if it has been changed, make sure that no other instance runs, and delete the holder's object"
 )
+# Only of one that is silent: two that both write would part the data.
+_TAKEN_BY_CHOICE = "a choice of yours (`backup`, or `backup restore ID`) takes it over as it is"
+_MOVES = "end the other instance, or run both with the same password and version; it is looked at again"
 _SALT = b"moltis-supervisor holder"
 # How often a write is tried that is refused though nobody else has written, and the wait before the next one.
 _TRIES = 4
@@ -77,13 +80,14 @@ class LostError(Exception):
 class Lease:
     """One instance's lease on the repository.
 
-    ``conditional`` is true if the store supports conditional writes, ``held_until_s`` is when another instance last
-    renewed its own.
+    ``conditional`` is true if the store supports conditional writes, and None if that could not be found out.
+    ``record`` is the content last written, also if no response confirmed it. ``held_until_s`` is when another instance
+    last renewed its own.
     """
 
     def __init__(self, settings: BackupSettings) -> None:
         self.instance = os.urandom(16).hex()
-        self.conditional = True
+        self.conditional: bool | None = True
         self.record: LeaseRecord | None = None
         self.reachable = True
         self.held_until_s: float | None = None
@@ -92,9 +96,13 @@ class Lease:
         self._wish = _store(settings, WISH)
         self._password = SecretReader(settings.password)
         self._tag = ""
-        self._key = b""
+        # By password, the current one last.
+        self._keys: dict[str, bytes] = {}
         self._taken = anyio.Event()
-        self._tried = False
+        # What the last attempt to acquire it overwrote.
+        self._before: LeaseRecord | None = None
+        self._rival: Unreadable | None = None
+        self._unread = LeaseWatch()
         self._one = anyio.Lock()
 
     @property
@@ -116,23 +124,30 @@ class Lease:
             try:
                 found = await self._store.get()
                 seen = await self._read(found)
-                self.held_until_s = found.written_s
+                if not self._wrote(seen):
+                    self.held_until_s = found.written_s
                 watch, verdict = observe(watch, seen, files, time.monotonic(), fresh=fresh)
                 if (force or verdict is Claim.TAKE or self._wrote(seen)) and await self._take(found, seen, files):
                     self._taken.set()
-                    return seen if isinstance(seen, LeaseRecord) else None
+                    return self._before
             except BackupError as error:
                 if not waits:
                     raise
                 trouble = error.trouble
             else:
-                if verdict is Claim.ASK:
-                    why = seen.value if isinstance(seen, Unreadable) else ""
-                    what = f"cannot tell who holds the repository: {why}"
-                    raise ChoiceNeededError(Trouble(what, _UNREADABLE), may_pass=True)
+                if isinstance(seen, Unreadable) and not force:
+                    raise ChoiceNeededError(self._explain(seen), may_pass=True)
             waits = True
             await wait(seen, trouble)
             await anyio.sleep(EAGER_S if time.monotonic() - begin_s < PATIENT_AFTER_S else LOOK_S)
+
+    def _explain(self, seen: Unreadable) -> Trouble:
+        """Return why the owner has to choose, with the remedy for what is known of the object's writer."""
+        self._unread, _ = observe(self._unread, seen, "", time.monotonic())
+        why = f"cannot tell who holds the repository: {seen.flaw.value}"
+        if self._unread.moves:
+            return Trouble(f"{why}, and another instance keeps writing it", _MOVES)
+        return Trouble(why, f"{_UNREADABLE}; {_TAKEN_BY_CHOICE}" if self._unread.is_silent else _UNREADABLE)
 
     def _wrote(self, seen: Seen) -> bool:
         """Return whether the record is this instance's own: a write whose response was lost."""
@@ -163,39 +178,53 @@ class Lease:
             raise BackupError(Trouble("another instance restores a snapshot too", "end one of the two")) from error
 
     async def _take(self, found: StoredObject, seen: Seen, files: str) -> bool:
-        before = seen if isinstance(seen, LeaseRecord) else LeaseRecord("")
-        record = LeaseRecord(self.instance, before.generation, before.counter + 1, files)
-        self._tag, self._tried = found.tag, True
-        try:
-            # One that is ending waits for it, to know whether there is something to release.
-            with anyio.CancelScope(shield=True):
-                await self._write(record)
-        except ConflictError:
-            return False
+        self._tag = found.tag
+        if not self._wrote(seen):
+            self._before = seen if isinstance(seen, LeaseRecord) else None
+            before = self._before or LeaseRecord("")
+            counter = max(before.counter, self.record.counter if self.record is not None else 0) + 1
+            try:
+                # One that is ending waits for it, to know whether there is something to release.
+                with anyio.CancelScope(shield=True):
+                    await self._write(LeaseRecord(self.instance, before.generation, counter, files))
+            except ConflictError:
+                return False
         self.conditional = await self._has_conditions()
         if self.conditional:
             return True
         # Of two simultaneous writes the last one stays, and the other instance notices.
         await anyio.sleep(SETTLE_S)
-        return await self._is_mine()
+        try:
+            return not isinstance(await self._look(), Unreadable)
+        except LostError:
+            return False
 
-    async def _has_conditions(self) -> bool:
-        """Return whether the store supports conditions: if so, it refuses to replace a version that never existed."""
+    async def _has_conditions(self) -> bool | None:
+        """Return whether the store supports conditions: if so, it refuses to replace a version that never existed.
+
+        Return None if there is no response.
+        """
         if self.record is None or not self._store.knows_conditions:
             return False
         try:
             self._tag = await self._store.put(await self._seal(self.record), _WRONG_TAG)
         except ConflictError:
             return True
+        except BackupError:
+            return None
         return False
 
-    async def _is_mine(self) -> bool:
+    async def _look(self) -> Seen:
+        """Return what is in the object, to be overwritten if it is not this instance's. Raises LostError."""
         found = await self._store.get()
-        standing = stand(await self._read(found), self.instance)
+        seen = await self._read(found)
+        standing = stand(seen, self.instance, self._rival)
         if standing is Standing.LOST:
-            return False
+            raise LostError
+        if standing is Standing.RIVAL and isinstance(seen, Unreadable):
+            self._rival = seen
         self._tag = found.tag
-        return True
+        return seen
 
     async def renew(self, generation: int, files: str, *, released: bool = False, whole: bool = False) -> None:
         """Renew the lease. Raises LostError if another instance has it, BackupError if the object is unreachable."""
@@ -203,17 +232,18 @@ class Lease:
             await self._renew(generation, files, released=released, whole=whole)
 
     async def _renew(self, generation: int, files: str, *, released: bool, whole: bool) -> None:
-        if self.record is not None and self.record.released:
-            # It was released: a renewal still under way must not undo that.
-            return
         last = self.record or LeaseRecord(self.instance)
+        if last.released and not released:
+            # A renewal still under way must not undo a release, nor one whose response was lost.
+            return
         # Both are unknown before the start is decided: the values taken over stay until then.
         generation, files = max(generation, last.generation), files or last.files
-        record = LeaseRecord(self.instance, generation, last.counter + 1, files, released, whole)
         try:
-            if (not self.conditional or not self.reachable) and not await self._is_mine():
-                raise LostError
-            await self._write_own(record)
+            seen = await self._look() if not self.conditional or not self.reachable else None
+            if not (released and isinstance(seen, LeaseRecord) and seen.released):
+                # Another counter each time, also after a write whose response was lost: others see that it moves.
+                record = LeaseRecord(self.instance, generation, last.counter + 1, files, released, whole)
+                await self._write_own(record)
         except BackupError:
             self.reachable = False
             raise
@@ -228,8 +258,7 @@ class Lease:
             try:
                 await self._write(record)
             except ConflictError:
-                if not await self._is_mine():
-                    raise LostError from None
+                await self._look()
                 await anyio.sleep(_AGAIN_S if left else 0.0)
             else:
                 return
@@ -238,17 +267,23 @@ class Lease:
     async def release(self, generation: int, files: str, *, whole: bool) -> bool:
         """Release the lease, also one that is still being acquired; return False if there is none.
 
-        Raises LostError if another instance has it, BackupError if the object is unreachable.
+        It may be called again after a BackupError. Raises LostError if another instance has it, BackupError if the
+        object is unreachable.
         """
+        if self.record is None:
+            return False
+        tried = self.record.released
         if not self.holds:
-            if not self._tried:
-                return False
             found = await self._store.get()
-            seen = await self._read(found)
-            if not self._wrote(seen) or not isinstance(seen, LeaseRecord):
-                return False
-            self.record, self._tag = seen, found.tag
-        await self.renew(generation, files, released=True, whole=whole)
+            if not self._wrote(await self._read(found)):
+                return tried
+            self._tag = found.tag
+        try:
+            await self.renew(generation, files, released=True, whole=whole)
+        except LostError:
+            # The response to an earlier attempt was lost, and the next instance has taken what that one released.
+            if not tried:
+                raise
         return True
 
     async def keep(
@@ -271,8 +306,10 @@ class Lease:
                 on_trouble(None)
 
     async def _write(self, record: LeaseRecord) -> None:
-        self._tag = await self._store.put(await self._seal(record), self._tag)
+        data = await self._seal(record)
+        # Before the response: what was written may stay without one.
         self.record = record
+        self._tag = await self._store.put(data, self._tag)
 
     async def _read(self, found: StoredObject) -> Seen:
         if found.data is None:
@@ -280,20 +317,40 @@ class Lease:
         try:
             said = decode_json(found.data, _Sealed)
         except msgspec.DecodeError:
-            return Unreadable.FORGED
+            return Unreadable(Flaw.FORGED)
         if said.version != VERSION:
-            return Unreadable.UNKNOWN
+            return Unreadable(Flaw.UNKNOWN, said.instance, said.counter)
         record = LeaseRecord(said.instance, said.generation, said.counter, said.files, said.released, said.whole)
-        good = hmac.compare_digest(said.mac.encode(), (await self._mac(record)).encode())
-        return record if good else Unreadable.FORGED
+        keys = await self._current_keys()
+        if any(hmac.compare_digest(said.mac.encode(), _mac(key, record).encode()) for key in keys):
+            return record
+        return Unreadable(Flaw.FORGED, said.instance, said.counter)
 
     async def _seal(self, record: LeaseRecord) -> bytes:
-        return msgspec.json.encode({"version": VERSION, **record._asdict(), "mac": await self._mac(record)})
+        key = (await self._current_keys())[-1]
+        return msgspec.json.encode({"version": VERSION, **record._asdict(), "mac": _mac(key, record)})
 
-    async def _mac(self, record: LeaseRecord) -> str:
-        if not self._key:
-            self._key = await in_thread(_derive, await self._password.text())
-        return hmac.new(self._key, msgspec.json.encode([VERSION, *record]), hashlib.sha256).hexdigest()
+    async def _current_keys(self) -> list[bytes]:
+        """Return the key of the password as it is now, preceded by that of the password before a change.
+
+        Others may still write with the former one, and are to be recognized. While the password's file cannot be read,
+        the known keys stay: that must not cost a holder its lease. Raises BackupError if none is known.
+        """
+        try:
+            password = await self._password.text()
+        except BackupError:
+            if not self._keys:
+                raise
+        else:
+            if password not in self._keys:
+                self._keys[password] = await in_thread(_derive, password)
+            others = [known for known in self._keys.items() if known[0] != password]
+            self._keys = dict([*others[-1:], (password, self._keys[password])])
+        return list(self._keys.values())
+
+
+def _mac(key: bytes, record: LeaseRecord) -> str:
+    return hmac.new(key, msgspec.json.encode([VERSION, *record]), hashlib.sha256).hexdigest()
 
 
 def _derive(password: str) -> bytes:

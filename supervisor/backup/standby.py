@@ -48,9 +48,11 @@ class Standby:
             work.counts = (holder.generation, holder.files)
         if not self._begun:
             self._begun = True
-            why = f"generation {holder.generation} is at work" if isinstance(holder, LeaseRecord) else _GONE.why
+            why = _GONE.why if holder is None else _HELD.why
+            if isinstance(holder, LeaseRecord):
+                why = f"generation {holder.generation} is at work"
             work.log.record("info", "standing by", part="backup", why=why)
-        self._show(trouble or (_HELD if isinstance(holder, LeaseRecord) else _GONE))
+        self._show(trouble or (_GONE if holder is None else _HELD))
         if trouble is None and not work.view.rehearsed and time.monotonic() >= self._again_s:
             await self._rehearse()
             self._again_s = time.monotonic() + AGAIN_S

@@ -33,11 +33,19 @@ class LeaseRecord(NamedTuple):
     whole: bool = False
 
 
-class Unreadable(Enum):
+class Flaw(Enum):
     """Why an object cannot be read: its version is unknown, or it was not written with this password."""
 
     UNKNOWN = "it is of a version that is not known here"
     FORGED = "it was not written with this password"
+
+
+class Unreadable(NamedTuple):
+    """An object that cannot be read, and why; ``instance`` and ``counter`` are what it says, true or not."""
+
+    flaw: Flaw
+    instance: str = ""
+    counter: int = 0
 
 
 Seen = LeaseRecord | Unreadable | None
@@ -54,12 +62,19 @@ class Claim(Enum):
 class LeaseWatch(NamedTuple):
     """What a waiting instance saw last, for how long it was seen unchanged, and when it looked.
 
-    ``looked_s`` is in seconds of its own monotonic clock, and None before the first look.
+    ``looked_s`` is in seconds of its own monotonic clock, and None before the first look. ``moves`` is whether it was
+    seen to change, and has not been silent since.
     """
 
     seen: Seen = None
     still_s: float = 0.0
     looked_s: float | None = None
+    moves: bool = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Return whether a holder would have renewed it meanwhile."""
+        return self.still_s >= SILENCE_S
 
 
 def observe(watch: LeaseWatch, seen: Seen, files: str, now_s: float, *, fresh: bool = True) -> tuple[LeaseWatch, Claim]:
@@ -68,14 +83,16 @@ def observe(watch: LeaseWatch, seen: Seen, files: str, now_s: float, *, fresh: b
     A released object, and one of an earlier run on the same files, may be taken at once; so may a missing one if the
     repository is ``fresh``: if there are snapshots, its holder may be alive, and will write it again.
     """
-    first = watch.looked_s is None
-    still_s = 0.0
-    if watch.looked_s is not None and seen == watch.seen:
-        still_s = watch.still_s + min(now_s - watch.looked_s, MOST_LOOK_S)
-    watch = LeaseWatch(seen, still_s, now_s)
+    first, still_s, moves = watch.looked_s is None, 0.0, watch.moves
+    if watch.looked_s is not None:
+        if seen == watch.seen:
+            still_s = watch.still_s + min(now_s - watch.looked_s, MOST_LOOK_S)
+        else:
+            moves = True
+    watch = LeaseWatch(seen, still_s, now_s, moves and still_s < SILENCE_S)
     if isinstance(seen, Unreadable):
         return watch, Claim.ASK
-    still = still_s >= SILENCE_S
+    still = watch.is_silent
     if seen is None:
         return watch, Claim.TAKE if still or (first and fresh) else Claim.WAIT
     mine = bool(files) and seen.files == files
@@ -87,13 +104,23 @@ class Standing(Enum):
 
     MINE = "mine"
     GONE = "gone"
+    RIVAL = "rival"
     LOST = "lost"
 
 
-def stand(seen: Seen, instance: str) -> Standing:
-    """Return whether a holder still holds, finds no usable object (and rewrites it), or has been replaced."""
-    if seen is None or seen is Unreadable.FORGED:
+def stand(seen: Seen, instance: str, rival: Unreadable | None = None) -> Standing:
+    """Return whether a holder still holds, finds no usable object (and rewrites it), or has been replaced.
+
+    RIVAL is the first content that names another instance and was written with another password; pass it as ``rival``
+    from then on. It is overwritten: a single write by somebody who lacks the password must not stop a holder. Another
+    such content is a second holder's. Of two that both rewrite the object, one finds that before the other.
+    """
+    if seen is None:
         return Standing.GONE
-    if isinstance(seen, Unreadable) or seen.instance != instance:
+    if isinstance(seen, LeaseRecord):
+        return Standing.MINE if seen.instance == instance else Standing.LOST
+    if seen.flaw is Flaw.UNKNOWN:
         return Standing.LOST
-    return Standing.MINE
+    if seen.instance in {"", instance}:
+        return Standing.GONE
+    return Standing.RIVAL if rival in {None, seen} else Standing.LOST

@@ -10,6 +10,7 @@ from supervisor.core.holding import (
     MOST_LOOK_S,
     SILENCE_S,
     Claim,
+    Flaw,
     LeaseRecord,
     LeaseWatch,
     Seen,
@@ -20,6 +21,9 @@ from supervisor.core.holding import (
 )
 
 OTHER = LeaseRecord("other", 3, 7, "their files")
+UNKNOWN = Unreadable(Flaw.UNKNOWN, "other", 7)
+FOREIGN = Unreadable(Flaw.FORGED, "other", 7)
+RUBBISH = Unreadable(Flaw.FORGED)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +36,8 @@ OTHER = LeaseRecord("other", 3, 7, "their files")
         (OTHER._replace(released=True), "", 0.0, Claim.TAKE),
         (OTHER, "their files", 0.0, Claim.TAKE),
         (OTHER._replace(files=""), "", 0.0, Claim.WAIT),
-        (Unreadable.UNKNOWN, "", SILENCE_S * 9, Claim.ASK),
-        (Unreadable.FORGED, "", SILENCE_S * 9, Claim.ASK),
+        (UNKNOWN, "", SILENCE_S * 9, Claim.ASK),
+        (FOREIGN, "", SILENCE_S * 9, Claim.ASK),
     ],
 )
 def test_what_a_new_instance_does(seen: Seen, files: str, still_s: float, verdict: Claim) -> None:
@@ -81,11 +85,45 @@ def test_a_counter_that_moves_begins_the_wait_anew() -> None:
     assert looked(watch, moved, SILENCE_S)[1] is Claim.TAKE
 
 
-def test_how_a_holder_stands() -> None:
+@pytest.mark.parametrize("rival", [None, FOREIGN, FOREIGN._replace(instance="third")])
+@pytest.mark.parametrize(
+    ("seen", "standing"),
+    [
+        (LeaseRecord("me"), Standing.MINE),
+        (LeaseRecord("me", released=True), Standing.MINE),
+        (OTHER, Standing.LOST),
+        (OTHER._replace(released=True), Standing.LOST),
+        (UNKNOWN, Standing.LOST),
+        (UNKNOWN._replace(instance="me"), Standing.LOST),
+        (None, Standing.GONE),
+        (RUBBISH, Standing.GONE),
+        (RUBBISH._replace(counter=9), Standing.GONE),
+        # Its own, as it was before its password was changed.
+        (FOREIGN._replace(instance="me"), Standing.GONE),
+    ],
+)
+def test_how_a_holder_stands(seen: Seen, rival: Unreadable | None, standing: Standing) -> None:
     """What is gone or nobody's is written again; another's, and what may be another's, is not touched."""
-    assert stand(LeaseRecord("me"), "me") is Standing.MINE
-    assert stand(None, "me") is stand(Unreadable.FORGED, "me") is Standing.GONE
-    assert stand(OTHER, "me") is stand(Unreadable.UNKNOWN, "me") is Standing.LOST
+    assert stand(seen, "me", rival) is standing
+
+
+def test_what_names_another_one_and_cannot_be_read_counts_if_it_changes() -> None:
+    """Anybody may write it once, and the same again; only another instance with another password keeps writing it."""
+    moved = FOREIGN._replace(counter=8)
+    assert stand(FOREIGN, "me") is stand(FOREIGN, "me", FOREIGN) is Standing.RIVAL
+    assert stand(moved, "me", FOREIGN) is stand(FOREIGN._replace(instance="third"), "me", FOREIGN) is Standing.LOST
+
+
+def test_what_cannot_be_read_is_watched() -> None:
+    """It moves from its first change until it is silent: an object that nobody renews has no holder that lives."""
+    watch, verdict = observe(LeaseWatch(), FOREIGN, "", 0.0)
+    assert (verdict, watch.moves, watch.is_silent) == (Claim.ASK, False, False)
+    watch, verdict = observe(watch, FOREIGN._replace(counter=8), "", 1.0)
+    assert (verdict, watch.moves, watch.is_silent) == (Claim.ASK, True, False)
+    watch, verdict = looked(watch, watch.seen, SILENCE_S - 1)
+    assert (verdict, watch.moves, watch.is_silent) == (Claim.ASK, True, False)
+    watch, verdict = looked(watch, watch.seen, 1)
+    assert (verdict, watch.moves, watch.is_silent) == (Claim.ASK, False, True)
 
 
 class Instance:
