@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Part of the last snapshot's time, reserved for releasing the repository.
 RELEASE_S = 1.0
-# Retry interval of the last snapshot, after which there is no other.
+# Retry interval of the last snapshot and of the release, after which there are no others.
 LAST_AGAIN_S = 1.0
 _REPLACED = "another instance has taken over"
 _NO_TIME = Trouble("there was not enough time for it", "raise SUPERVISOR_STOP_TIMEOUT and the platform's grace period")
@@ -76,7 +76,7 @@ class Backups:
             self._life.cancel()
             with anyio.move_on_after(max(0.0, until_s - RELEASE_S - time.monotonic())):
                 await self._rests.wait()
-            await self._let_go(whole=False)
+            await self._let_go(until_s, whole=False)
             return
         if self._current is not None:
             # It began before the last write.
@@ -95,7 +95,7 @@ class Backups:
                 with anyio.move_on_after(RELEASE_S / 2):
                     await ended.wait()
             if not self._lost.is_set():
-                await self._let_go(whole=self._last_is_whole)
+                await self._let_go(until_s, whole=self._last_is_whole)
 
     def _tell_missing(self, trouble: Trouble, begin_s: float) -> None:
         said = {"after_s": round(time.monotonic() - begin_s, 3), "why": trouble.why, "what_to_do": trouble.what_to_do}
@@ -133,17 +133,29 @@ class Backups:
                 return
             await anyio.sleep(LAST_AGAIN_S)
 
-    async def _let_go(self, *, whole: bool) -> None:
+    async def _let_go(self, until_s: float, *, whole: bool) -> None:
+        """Release the repository; wait for a bucket that is temporarily unreachable."""
         work = self._work
         if work.holder is None:
             return
-        try:
-            released = await work.holder.release(work.kept.generation, work.kept.instance, whole=whole)
-        except (BackupError, LostError) as error:
-            work.log.record("warning", "cannot hand over", part="backup", why=str(error), next="the next one waits")
-        else:
-            if released:
-                work.log.record("info", "handed over", part="backup", whole=whole)
+        trouble = _NO_TIME
+        with anyio.move_on_after(max(0.0, until_s - time.monotonic())):
+            while True:
+                try:
+                    released = await work.holder.release(work.kept.generation, work.kept.instance, whole=whole)
+                except LostError:
+                    trouble = Trouble(_REPLACED)
+                    break
+                except BackupError as error:
+                    trouble = error.trouble
+                    if not trouble.may_pass:
+                        break
+                    await anyio.sleep(LAST_AGAIN_S)
+                else:
+                    if released:
+                        work.log.record("info", "handed over", part="backup", whole=whole)
+                    return
+        work.log.record("warning", "cannot hand over", part="backup", why=str(trouble), next="the next one waits")
 
     async def run(self) -> None:
         """Work until cancelled."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
 
+from supervisor.backup import service as module
+from supervisor.backup.holder import LostError
 from supervisor.backup.service import Backups
+from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackupState, BackupView
 from supervisor.runtime.store import Channels
 
@@ -60,6 +64,42 @@ async def test_what_a_stop_keeps(view: BackupView, snapshots: list[str]) -> None
     await backups.keep(anyio.current_time() + 60.0)
     assert done == [*snapshots, f"released: {bool(snapshots)}"]
     assert backups._life.cancel_called is not bool(snapshots)
+
+
+@pytest.mark.parametrize(
+    ("failures", "told"),
+    [
+        ([], ["handed over"]),
+        ([BackupError(Trouble("too fast", "it is tried again"))] * 2, ["handed over"]),
+        # Trying again helps with neither.
+        ([BackupError(Trouble("not allowed", "allow it"))], ["cannot hand over: not allowed; allow it"]),
+        ([LostError()], ["cannot hand over: another instance has taken over"]),
+        # As long as the stop has time.
+        ([BackupError(Trouble("away", "it is tried again"))] * 99, ["cannot hand over: away; it is tried again"]),
+    ],
+)
+@pytest.mark.parametrize("view", [BackupView(BackupState.IDLE), BackupView(BackupState.CHOOSE, holds=True)])
+async def test_a_release_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, view: BackupView, failures: list[Exception], told: list[str]
+) -> None:
+    """One refusal that passes must not cost the next instance a minute."""
+    monkeypatch.setattr(module, "LAST_AGAIN_S", 0.01)
+    left, said = list(failures), list[str]()
+
+    async def release(_generation: int, _files: str, *, whole: bool) -> bool:
+        del whole
+        if left:
+            raise left.pop()
+        return True
+
+    def record(_level: str, text: str, *, why: str = "", **_more: object) -> None:
+        said.append(": ".join(filter(None, [text, why])))
+
+    backups = service([], view)
+    cast("Any", backups._work).holder = SimpleNamespace(release=release)
+    cast("Any", backups._work).log = SimpleNamespace(record=record)
+    await backups.keep(time.monotonic() + (0.3 if len(failures) > 9 else 60.0))
+    assert said == told
 
 
 async def test_a_last_snapshot_with_something_missing_is_not_told_as_whole() -> None:

@@ -45,8 +45,10 @@ class Flaky:
     then silence), refuse; rubbish, redirect, error, huge, busy (with another write), forbidden and elsewhere (it is in
     another region) give an answer of that kind in the server's place; careless removes the conditions of requests, so
     that the server always writes; late does so too, and delays writes to a holder's object
-    until the mode changes, while ``is_late`` is whether there are any; keeping refuses deletions, as for a key
-    without that right, and keeping_all also those of locks. ``is_asked`` is whether a request was met by silence.
+    until the mode changes, while ``is_late`` is whether there are any; unheard loses the responses to such writes, and
+    ``unheard`` counts them; unreleased refuses the first of them that releases the repository, and is then pass;
+    keeping refuses deletions, as for a key without that right, and keeping_all also those of locks. ``is_asked`` is
+    whether a request was met by silence.
     """
 
     def __init__(self, target: int | str, path: str = "", host: str = "127.0.0.1") -> None:
@@ -54,6 +56,7 @@ class Flaky:
         self._target = target
         self._host = host
         self.is_late = threading.Event()
+        self.unheard = 0
         self.is_asked = threading.Event()
         self._over = threading.Event()
         if path:
@@ -95,12 +98,13 @@ class Flaky:
             if self.mode == "refuse":
                 return
             with self._connect() as server:
-                back = threading.Thread(target=self._answer, args=(server, client), daemon=True)
+                unheard = threading.Event()
+                back = threading.Thread(target=self._answer, args=(server, client, unheard), daemon=True)
                 back.start()
-                self._pass(client, server)
+                self._pass(client, server, unheard)
                 back.join()
 
-    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pass(self, source: socket.socket, sink: socket.socket, unheard: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK_BYTES):
                 while self.mode == "silent" and not self._over.is_set():
@@ -117,17 +121,35 @@ class Flaky:
                     if self.mode == "keeping_all" or b"/locks/" not in path:
                         source.sendall(_OTHER_ANSWERS["forbidden"])
                         continue
-                while self.mode == "late" and _writes_holder(data) and not self._over.is_set():
-                    self.is_late.set()
-                    self._over.wait(0.05)
+                if _writes_holder(data):
+                    data = self._hold_up(data, source, unheard)
                 if self.mode in {"careless", "late"}:
                     data = data.replace(b"If-Match:", b"X-Match:").replace(b"If-None-Match:", b"X-None-Match:")
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
 
-    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+    def _hold_up(self, data: bytes, source: socket.socket, unheard: threading.Event) -> bytes:
+        """Return what to pass on of a write to a holder's object: nothing if it was answered here."""
+        while self.mode == "late" and not self._over.is_set():
+            self.is_late.set()
+            self._over.wait(0.05)
+        if self.mode == "unheard":
+            unheard.set()
+        if self.mode == "unreleased":
+            while b'"mac":' not in data and (more := source.recv(_CHUNK_BYTES)):
+                data += more
+            if b'"released":true' in data:
+                self.mode = "pass"
+                source.sendall(_answer("503 Slow Down", _refusal("SlowDown")))
+                return b""
+        return data
+
+    def _answer(self, server: socket.socket, client: socket.socket, unheard: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(_CHUNK_BYTES):
+                if unheard.is_set():
+                    self.unheard += 1
+                    break
                 if self.mode in _OTHER_ANSWERS:
                     client.sendall(_OTHER_ANSWERS[self.mode])
                     self._end(client, server)
