@@ -12,7 +12,18 @@ from supervisor.backup.restore import Restoration
 from supervisor.backup.standby import UNCONDITIONAL, Standby
 from supervisor.backup.threads import Look, in_thread, task_group
 from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
-from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
+from supervisor.core.backup import (
+    BackUp,
+    BackupState,
+    Course,
+    Files,
+    Restore,
+    StartWithout,
+    decide,
+    find,
+    head_of,
+    missing,
+)
 from supervisor.runtime.loop_latency import run_in_thread
 
 if TYPE_CHECKING:
@@ -35,12 +46,13 @@ _OVERTAKEN = "a restore was interrupted here, and another instance has continued
 _WRITTEN_SINCE = "a restore was interrupted here, and files have been written since, as after a start without backups"
 _DAMAGED = "a restore was interrupted here, and its record is damaged: which snapshot it was is not known"
 _GONE = "the repository is gone, but the holder's object beside it says that it was in use"
-_EMPTY = "the repository has no snapshot, although its last holder left one in it"
+_DONE = "it was done, and is done once; remove it, or order `backup restore ID` to do it again"
 _UNREAD = "restic cannot read snapshots, of which one may be the newest"
 _BACK = (
     "bring it back: it is looked for again; `backup` begins a new one with the files that are here, as does a start "
     "after the holder's object is deleted"
 )
+_BACK_IN_LIST = "bring it back: it is looked for again; or, if it is lost, "
 
 
 class Beginning:
@@ -52,8 +64,6 @@ class Beginning:
         self._put_back = put_back
         self._repository = ""
         self._saved = False
-        # Whether the last holder has left a last snapshot.
-        self._handed_over = False
         self._standby: Standby | None = None
         self._swap_look = Look(self._see_swap)
 
@@ -164,16 +174,12 @@ class Beginning:
             await self._take_hold(force=force)
             found = await work.refresh()
         if found is None:
-            if work.counts[0] and not anew:
-                raise ChoiceNeededError(Trouble(f"{_GONE}: generation {work.counts[0]}", _BACK), may_pass=True)
+            if work.head.generation and not anew:
+                raise ChoiceNeededError(Trouble(f"{_GONE}: generation {work.head.generation}", _BACK), may_pass=True)
             await work.restic.make_repository()
-            self._handed_over = False
             work.log.record("info", "backup repository made", part="backup", repository=work.settings.repository)
         self._repository = await work.restic.repository_id()
         await self._take_hold(force=force)
-        # restic lists a folder that goes away meanwhile as an empty one.
-        if self._handed_over and not work.view.snapshots and not await work.refresh() and not anew:
-            raise ChoiceNeededError(Trouble(_EMPTY, _BACK), may_pass=True)
 
     async def _take_hold(self, *, force: bool = False) -> None:
         """Acquire the lease; stand by until the previous holder has released it, or is gone."""
@@ -193,8 +199,7 @@ class Beginning:
             work.log.record("warning", what, part="backup", why=UNCONDITIONAL)
         if before is not None:
             work.show(released=before.released, held_until_s=work.holder.held_until_s)
-            work.counts = (before.generation, before.files)
-            self._handed_over = before.released and before.whole
+            work.head = head_of(before)
             await work.refresh()
             await self._mark_replaced()
 
@@ -222,29 +227,37 @@ class Beginning:
         if halfway is not None:
             await self._continue(halfway)
             return
-        course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
+        course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository, work.head)
         if wish not in {"auto", "never"}:
             if await self._was_done(wish, kept):
-                work.log.record("warning", "SUPERVISOR_BACKUP_RESTORE is still set", why="it was done; remove it")
+                work.log.record("warning", "SUPERVISOR_BACKUP_RESTORE is still set", why=_DONE)
             else:
                 await self._restore(self._find(wish), has_files=files is not Files.NONE, wish=wish)
                 return
         unreadable = ", ".join(work.restic.unreadable)
-        if unreadable and not (course is Course.GO_ON and kept is not None and kept.generation >= work.counts[0]):
+        if unreadable and not (course is Course.GO_ON and kept is not None and kept.generation >= work.head.generation):
             # What it decides on may not be the newest.
             raise ChoiceNeededError(
                 Trouble(f"{_UNREAD}: {unreadable}", f"it is tried again; or {CHOICES}"), may_pass=True
             )
-        if wish == "never" and course in {Course.RESTORE, Course.ASK}:
+        if wish == "never" and course in {Course.RESTORE, Course.ASK, Course.MISSED}:
             await self._settle()
         elif course is Course.GO_ON and kept is not None:
-            work.keep(kept)
+            self._go_on(kept)
         elif course is Course.RESTORE and work.view.newest is not None:
             await self._restore(work.view.newest, has_files=False)
         elif course is Course.ASK:
             raise ChoiceNeededError(Trouble(why, CHOICES))
+        elif course is Course.MISSED:
+            raise ChoiceNeededError(Trouble(why, f"{_BACK_IN_LIST}{CHOICES}"), may_pass=True)
         else:
             await self._adopt(snapshot=course is Course.ADOPT)
+
+    def _go_on(self, kept: Kept) -> None:
+        if why := missing(self._work.view.snapshots, self._work.head):
+            # Nothing is lost by that: the files here are newer.
+            self._work.log.record("warning", "a snapshot is gone", part="backup", why=why)
+        self._work.keep(kept)
 
     async def _continue(self, halfway: Swap) -> None:
         """Restore again after a kill between two renames: the files here are a mix of old and new."""
@@ -401,8 +414,9 @@ class Beginning:
     async def _carry_out(self, order: BackupOrder) -> None:
         await self._open(force=True, anew=isinstance(order, BackUp))
         self._saved = False
+        # A snapshot of nothing would be the newest one until the next.
+        has_files = (await self._work.look())[1] is not Files.NONE
         if isinstance(order, BackUp):
-            _, files = await self._work.look()
-            await self._adopt(snapshot=files is not Files.NONE)
+            await self._adopt(snapshot=has_files)
         elif isinstance(order, Restore):
-            await self._restore(self._find(order.id), has_files=True)
+            await self._restore(self._find(order.id), has_files=has_files)

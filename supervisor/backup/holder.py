@@ -14,6 +14,7 @@ import msgspec
 from supervisor.backup.objects import HOLDER, PROBE, WISH, BucketStore, ConflictError, FolderStore
 from supervisor.backup.threads import SecretReader, in_thread
 from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
+from supervisor.core.backup import SOME_SNAPSHOT, Head
 from supervisor.core.holding import (
     RENEW_S,
     VERSION,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from supervisor.backup.objects import Store, StoredObject
     from supervisor.config.settings import BackupSettings
     from supervisor.core.holding import Seen
+
+    # Of a snapshot: its generation, and its number in it.
+    Order = tuple[int, int]
 
     # Gets the last content seen, and the error that currently prevents reading it.
     Wait = Callable[[Seen, Trouble | None], Awaitable[None]]
@@ -59,6 +63,10 @@ _REFUSED = Trouble(
     "the repository's server refuses to replace the holder's object, as if another instance had written it",
     "it is tried again; a proxy in front of the bucket must pass ETag and If-Match on as they are",
 )
+# Of a snapshot's id each, in an object of 4 KiB at most.
+_MOST_WISHES = 50
+# Number of the record's fields that earlier supervisors know: they seal and check these alone.
+_FIRST = 6
 _WRONG_TAG = '"00000000000000000000000000000000"'
 
 
@@ -71,6 +79,9 @@ class _Sealed(msgspec.Struct):
     released: bool = False
     whole: bool = False
     mac: str = ""
+    owner: str = ""
+    last: tuple[int, int] | None = None
+    seal: str = ""
 
 
 class LostError(Exception):
@@ -164,16 +175,18 @@ class Lease:
             raise BackupError(Trouble("an object that was written cannot be read back", "check the bucket"))
 
     async def was_restored(self, wish: str) -> bool:
-        """Return whether this wish is the last one noted by ``note_restored``. Raises BackupError."""
-        return (await self._wish.get()).data == wish.encode()
+        """Return whether this wish was noted by ``note_restored``. Raises BackupError."""
+        return wish in _lines((await self._wish.get()).data)
 
     async def note_restored(self, wish: str) -> None:
         """Note beside the object that the wish for a snapshot was carried out: the note outlives the files here.
 
-        Raises BackupError.
+        Earlier ones stay noted, as an older specification may name one of them again. Raises BackupError.
         """
         try:
-            await self._wish.put(wish.encode(), (await self._wish.get()).tag)
+            found = await self._wish.get()
+            noted = [*(line for line in _lines(found.data) if line != wish), wish]
+            await self._wish.put("\n".join(noted[-_MOST_WISHES:]).encode(), found.tag)
         except ConflictError as error:
             raise BackupError(Trouble("another instance restores a snapshot too", "end one of the two")) from error
 
@@ -183,10 +196,11 @@ class Lease:
             self._before = seen if isinstance(seen, LeaseRecord) else None
             before = self._before or LeaseRecord("")
             counter = max(before.counter, self.record.counter if self.record is not None else 0) + 1
+            record = before._replace(instance=self.instance, counter=counter, files=files, released=False, whole=False)
             try:
                 # One that is ending waits for it, to know whether there is something to release.
                 with anyio.CancelScope(shield=True):
-                    await self._write(LeaseRecord(self.instance, before.generation, counter, files))
+                    await self._write(record)
             except ConflictError:
                 return False
         self.conditional = await self._has_conditions()
@@ -226,23 +240,30 @@ class Lease:
         self._tag = found.tag
         return seen
 
-    async def renew(self, generation: int, files: str, *, released: bool = False, whole: bool = False) -> None:
-        """Renew the lease. Raises LostError if another instance has it, BackupError if the object is unreachable."""
-        async with self._one:
-            await self._renew(generation, files, released=released, whole=whole)
+    async def renew(
+        self, generation: int, files: str, last: Order | None = None, *, released: bool = False, whole: bool = False
+    ) -> None:
+        """Renew the lease; ``last`` is the order of the last snapshot that is complete.
 
-    async def _renew(self, generation: int, files: str, *, released: bool, whole: bool) -> None:
+        Raises LostError if another instance has it, BackupError if the object is unreachable.
+        """
+        async with self._one:
+            await self._renew(Head(generation, files, last), released=released, whole=whole)
+
+    async def _renew(self, head: Head, *, released: bool, whole: bool) -> None:
         last = self.record or LeaseRecord(self.instance)
         if last.released and not released:
             # A renewal still under way must not undo a release, nor one whose response was lost.
             return
-        # Both are unknown before the start is decided: the values taken over stay until then.
-        generation, files = max(generation, last.generation), files or last.files
+        # Another counter each time, also after a write whose response was lost: others see that it moves.
+        generation, counter = max(head.generation, last.generation), last.counter + 1
+        record = last._replace(generation=generation, counter=counter, released=released, whole=whole)
+        if head.instance:
+            # Before the start is decided, the values taken over stay.
+            record = record._replace(files=head.instance, owner=head.instance, last=head.last)
         try:
             seen = await self._look() if not self.conditional or not self.reachable else None
             if not (released and isinstance(seen, LeaseRecord) and seen.released):
-                # Another counter each time, also after a write whose response was lost: others see that it moves.
-                record = LeaseRecord(self.instance, generation, last.counter + 1, files, released, whole)
                 await self._write_own(record)
         except BackupError:
             self.reachable = False
@@ -264,7 +285,7 @@ class Lease:
                 return
         raise BackupError(_REFUSED)
 
-    async def release(self, generation: int, files: str, *, whole: bool) -> bool:
+    async def release(self, generation: int, files: str, last: Order | None = None, *, whole: bool) -> bool:
         """Release the lease, also one that is still being acquired; return False if there is none.
 
         It may be called again after a BackupError. Raises LostError if another instance has it, BackupError if the
@@ -279,7 +300,7 @@ class Lease:
                 return tried
             self._tag = found.tag
         try:
-            await self.renew(generation, files, released=True, whole=whole)
+            await self.renew(generation, files, last, released=True, whole=whole)
         except LostError:
             # The response to an earlier attempt was lost, and the next instance has taken what that one released.
             if not tried:
@@ -288,7 +309,7 @@ class Lease:
 
     async def keep(
         self,
-        tell: Callable[[], tuple[int, str]],
+        tell: Callable[[], tuple[int, str, Order | None]],
         ends: Callable[[], bool],
         on_trouble: Callable[[Trouble | None], None],
     ) -> None:
@@ -320,15 +341,15 @@ class Lease:
             return Unreadable(Flaw.FORGED)
         if said.version != VERSION:
             return Unreadable(Flaw.UNKNOWN, said.instance, said.counter)
-        record = LeaseRecord(said.instance, said.generation, said.counter, said.files, said.released, said.whole)
-        keys = await self._current_keys()
-        if any(hmac.compare_digest(said.mac.encode(), _mac(key, record).encode()) for key in keys):
-            return record
+        record = LeaseRecord(*(getattr(said, name) for name in LeaseRecord._fields))
+        if any(_is_authentic(said, record, key) for key in await self._current_keys()):
+            return record if said.seal else _completed(record)
         return Unreadable(Flaw.FORGED, said.instance, said.counter)
 
     async def _seal(self, record: LeaseRecord) -> bytes:
         key = (await self._current_keys())[-1]
-        return msgspec.json.encode({"version": VERSION, **record._asdict(), "mac": _mac(key, record)})
+        macs = {"mac": _mac(key, record[:_FIRST]), "seal": _mac(key, record)}
+        return msgspec.json.encode({"version": VERSION, **record._asdict(), **macs})
 
     async def _current_keys(self) -> list[bytes]:
         """Return the key of the password as it is now, preceded by that of the password before a change.
@@ -349,8 +370,24 @@ class Lease:
         return list(self._keys.values())
 
 
-def _mac(key: bytes, record: LeaseRecord) -> str:
-    return hmac.new(key, msgspec.json.encode([VERSION, *record]), hashlib.sha256).hexdigest()
+def _mac(key: bytes, fields: tuple[object, ...]) -> str:
+    return hmac.new(key, msgspec.json.encode([VERSION, *fields]), hashlib.sha256).hexdigest()
+
+
+def _is_authentic(said: _Sealed, record: LeaseRecord, key: bytes) -> bool:
+    """Return whether an object was written with a key, also by an earlier supervisor, which seals the first fields."""
+    good = hmac.compare_digest(said.mac.encode(), _mac(key, record[:_FIRST]).encode())
+    return good and (not said.seal or hmac.compare_digest(said.seal.encode(), _mac(key, record).encode()))
+
+
+def _completed(record: LeaseRecord) -> LeaseRecord:
+    """Return a record of an earlier supervisor with what it does not say: only that there was a snapshot is known."""
+    last = SOME_SNAPSHOT if record.released and record.whole else None
+    return record._replace(owner=record.files, last=last)
+
+
+def _lines(data: bytes | None) -> list[str]:
+    return (data or b"").decode(errors="replace").splitlines()
 
 
 def _derive(password: str) -> bytes:

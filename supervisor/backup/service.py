@@ -142,7 +142,7 @@ class Backups:
         with anyio.move_on_after(max(0.0, until_s - time.monotonic())):
             while True:
                 try:
-                    released = await work.holder.release(work.kept.generation, work.kept.instance, whole=whole)
+                    released = await work.holder.release(*work.own_head, whole=whole)
                 except LostError:
                     trouble = Trouble(_REPLACED)
                     break
@@ -188,12 +188,8 @@ class Backups:
 
     async def _hold(self, holder: Lease) -> None:
         """Renew the lease; report what prevents that, and with it the snapshots."""
-
-        def tell() -> tuple[int, str]:
-            return self._work.kept.generation, self._work.kept.instance
-
         try:
-            await holder.keep(tell, lambda: self._ending, self._work.take_hold_trouble)
+            await holder.keep(lambda: self._work.own_head, lambda: self._ending, self._work.take_hold_trouble)
         except LostError:
             self._lost.set()
 

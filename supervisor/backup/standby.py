@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor.backup.restore import Restoration
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.backup.work import READY_S
-from supervisor.core.backup import BackupState, Course, decide, find
+from supervisor.core.backup import BackupState, Course, decide, find, head_of
 from supervisor.core.holding import LeaseRecord
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Standby:
         """Report what is waited for, and check that everything is ready for a take-over."""
         work = self._work
         if isinstance(holder, LeaseRecord):
-            work.counts = (holder.generation, holder.files)
+            work.head = head_of(holder)
         if not self._begun:
             self._begun = True
             why = _GONE.why if holder is None else _HELD.why
@@ -64,7 +64,8 @@ class Standby:
         what_to_do = _REMEDY if self._warned and not trouble.what_to_do else trouble.what_to_do
         if trouble not in {_HELD, _GONE}:
             self._work.tell(trouble)
-        self._work.show(state=BackupState.STANDBY, why=trouble.why, what_to_do=what_to_do, progress=None)
+        state, why = BackupState.STANDBY, trouble.why
+        self._work.show(state=state, why=why, what_to_do=what_to_do, progress=None, ready_until_s=None)
 
     async def _rehearse(self) -> None:
         """Do all that a take-over does, up to the last step of each part."""
@@ -103,8 +104,8 @@ class Standby:
             if found is None:
                 raise BackupError(Trouble(f"there is no snapshot {wish}", "remove SUPERVISOR_BACKUP_RESTORE"))
             return found
-        course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
-        if course is Course.ASK:
+        course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository, work.head)
+        if course in {Course.ASK, Course.MISSED}:
             raise BackupError(Trouble(why, "the owner has to choose once the other instance has ended"))
         return work.view.newest if course is Course.RESTORE else None
 

@@ -19,12 +19,14 @@ from supervisor.backup.words import BackupError, MixedError, Trouble
 from supervisor.core.backup import (
     BackupOrderView,
     BackupState,
+    Head,
     Restore,
     SnapshotView,
     StartWithout,
     answered,
     hold_of,
     judge,
+    last_order,
 )
 from supervisor.core.counts import plus_one
 from supervisor.core.process import State
@@ -66,7 +68,8 @@ class Work:
 
     ``damage`` is the damage that the last check found in the repository, ``unkept`` why old snapshots could not be
     removed: shown until a later check finds none, or they can be.
-    ``decided`` is whether the processes were released. ``counts`` are the last known holder's generation and files.
+    ``decided`` is whether the processes were released. ``head`` is what the last known holder's object says of the
+    snapshots; once the start is decided, what this instance's own says.
     """
 
     def __init__(self, plan: Plan, store: SnapshotStore, engine: Engine, environ: Mapping[str, str]) -> None:
@@ -79,7 +82,9 @@ class Work:
         self.log = engine.log
         self.kept = Kept()
         self.decided = False
-        self.counts = (0, "")
+        self.head = Head()
+        # Not marked as replaced yet.
+        self._late: list[str] = []
         self.restic = Restic(self.plan, self.settings, engine, environ)
         self.restic.on_progress = self._take_progress
         self.restic.on_trouble = self._take_trouble
@@ -165,6 +170,9 @@ class Work:
 
     def hold(self, trouble: Trouble, state: BackupState) -> None:
         """Report why the processes cannot be released; ``state`` is HELD or CHOOSE."""
+        if self.view.rehearsed and self.view.ready_until_s is None:
+            # There may be no take-over: as long as after one.
+            self.show(ready_until_s=time.monotonic() + READY_S)
         self._show_failure(trouble, state, None)
 
     def go_without(self) -> None:
@@ -216,16 +224,17 @@ class Work:
     async def refresh(self) -> tuple[SnapshotView, ...] | None:
         """Read the list of snapshots and show it; return None if there is no repository. Raises BackupError."""
         found = await self.restic.snapshots()
-        self.show(snapshots=judge(found or (), *self.counts))
+        judged = judge(found or (), self.head)
+        self._late = [new.id for old, new in zip(found or (), judged, strict=True) if new != old]
+        self.show(snapshots=judged)
         return None if found is None else self.view.snapshots
 
     async def mark_replaced(self) -> None:
         """Mark the snapshots of instances that were replaced, so that this is known permanently. Raises BackupError."""
-        late = [each.id for each in self.view.snapshots if each.replaced and each.generation == self.counts[0]]
-        for snapshot_id in late:
+        for snapshot_id in self._late:
             self.log.record("warning", "snapshot of a replaced instance", part="backup", id=snapshot_id[:8])
-        if late:
-            await self.restic.mark(late, REPLACED)
+        if self._late:
+            await self.restic.mark(self._late, REPLACED)
 
     async def snapshot(self, reason: str) -> None:
         """Take one. Raises BackupError, and LostError if another instance has taken over."""
@@ -244,6 +253,7 @@ class Work:
             self.count_failure(trouble)
             self._said = trouble.why
             raise
+        self.head = self.head._replace(last=taken.order)
         self.show(snapshots=(*self.view.snapshots, taken))
         if marked_anew:
             # For its new id. It was taken, also if the list cannot be read now.
@@ -256,10 +266,13 @@ class Work:
         found = self.view.snapshots
         own = [each for each in found if each.generation == self.kept.generation and not each.replaced]
         last = max(own, key=lambda each: each.sequence, default=SnapshotView(""))
+        # Also after one that the repository lacks at the moment.
+        generation, number = self.head.last or (0, 0)
+        sequence = max(last.sequence, number if generation == self.kept.generation else 0)
         return SnapshotView(
             id="",
             generation=self.kept.generation,
-            sequence=last.sequence + 1,
+            sequence=sequence + 1,
             # What could not be read last time is likely to be unreadable again.
             whole=last.whole,
             reason=reason,
@@ -302,7 +315,7 @@ class Work:
         Raises BackupError, and LostError if another instance has taken over.
         """
         if self.holder is not None and self.holder.holds:
-            await self.holder.renew(self.kept.generation, self.kept.instance)
+            await self.holder.renew(*self.own_head)
 
     def count_failure(self, trouble: Trouble) -> None:
         """Count a failed snapshot, and show the reason."""
@@ -320,15 +333,25 @@ class Work:
 
     def take_generation(self, repository: str, restored: str = "", swap: str = "") -> None:
         """Begin a generation newer than all others; ``kept`` is then what to write into the folders."""
-        last = self.last_generation
+        last = max(self.last_generation, self.head.generation)
         if self.holder is not None and self.holder.record is not None:
             last = max(last, self.holder.record.generation)
+        # What the repository lacks is given up.
+        self.head = Head()
         self.keep(Kept(repository, last + 1, os.urandom(8).hex(), restored or self.kept.restored, swap))
 
     def keep(self, kept: Kept) -> None:
         """Go on as what this marker says."""
-        self.kept, self.counts = kept, (kept.generation, kept.instance)
+        last = max(self.head.last or (0, 0), last_order(self.view.snapshots))
+        self.kept, self.head = kept, Head(kept.generation, kept.instance)
+        if self.holder is not None:
+            self.head = self.head._replace(last=last)
         self.show(generation=kept.generation)
+
+    @property
+    def own_head(self) -> Head:
+        """Return what to write into the lease's object; empty before the start is decided."""
+        return self.head if self.kept.instance else Head()
 
     @property
     def last_generation(self) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from supervisor.core.counts import Counts
+    from supervisor.core.holding import LeaseRecord
 
 COMPONENT = "backup"
 # Maximum age of the last good snapshot, in intervals.
@@ -21,6 +22,8 @@ STALE_INTERVALS = 3
 RESULTS = ("ok", "partial", "failed")
 # Minimum length of an abbreviated id.
 LEAST_ID = 8
+# Instead of the last snapshot's order, as told by earlier supervisors: there was one, but it is not known which.
+SOME_SNAPSHOT = (0, 1)
 
 
 class BackupState(Enum):
@@ -138,9 +141,12 @@ class BackupView(NamedTuple):
     def stands_in(self, now_s: float) -> bool:
         """Return whether this instance counts as ready before anything runs: a take-over was rehearsed.
 
-        It then stays ready until some time after the take-over; otherwise a platform would end both instances.
+        It then stays ready until some time after the take-over, or after something has come between; otherwise a
+        platform would end both instances.
         """
-        return self.rehearsed and (self.ready_until_s is None or now_s < self.ready_until_s)
+        if not self.rehearsed or self.state is BackupState.REPLACED:
+            return False
+        return self.ready_until_s is None or now_s < self.ready_until_s
 
     @property
     def holding(self) -> str:
@@ -197,6 +203,23 @@ class Marker(NamedTuple):
     instance: str
 
 
+class Head(NamedTuple):
+    """What the lease's object says of the snapshots: the newest generation, and the instance whose files it belongs to.
+
+    ``last`` is the order of the last snapshot that is known to be in the repository; when a generation begins, that of
+    the newest one before it, zeros if there is none. ``instance`` is empty, and ``last`` None, if they are unknown.
+    """
+
+    generation: int = 0
+    instance: str = ""
+    last: tuple[int, int] | None = None
+
+
+def head_of(record: LeaseRecord) -> Head:
+    """Return what a record says of the snapshots."""
+    return Head(record.generation, record.owner, record.last)
+
+
 class Files(Enum):
     """The content of the folders: none, some, or files whose markers differ, are incomplete or cannot be parsed."""
 
@@ -207,13 +230,14 @@ class Files(Enum):
 
 
 class Course(Enum):
-    """What a start does before the app runs."""
+    """What a start does before the app runs; with MISSED it waits for a snapshot that the repository lacks."""
 
     GO_ON = "go on"
     RESTORE = "restore"
     BEGIN = "begin"
     ADOPT = "adopt"
     ASK = "ask"
+    MISSED = "missed"
 
 
 def newest(snapshots: Iterable[SnapshotView]) -> SnapshotView | None:
@@ -225,18 +249,26 @@ def newest(snapshots: Iterable[SnapshotView]) -> SnapshotView | None:
     return max(counting, key=lambda each: (each.complete, *each.order), default=None)
 
 
-def judge(snapshots: Iterable[SnapshotView], generation: int, instance: str) -> tuple[SnapshotView, ...]:
-    """Return the snapshots, those that another instance than the holder's took in its generation marked as replaced.
+def last_order(snapshots: Iterable[SnapshotView]) -> tuple[int, int]:
+    """Return the order of the last snapshot that counts; zeros if there is none."""
+    return max((each.order for each in snapshots if not each.replaced), default=(0, 0))
 
-    ``instance`` identifies the files of the holder of this generation, and is empty if it is unknown. Two instances of
-    one generation can only be where the server ignores conditions: the one that was in the lease last counts.
+
+def judge(snapshots: Iterable[SnapshotView], head: Head) -> tuple[SnapshotView, ...]:
+    """Return the snapshots, those that an instance took after it had been replaced marked as such."""
+    return tuple(each._replace(replaced=True) if _is_late(each, head) else each for each in snapshots)
+
+
+def _is_late(snapshot: SnapshotView, head: Head) -> bool:
+    """Return whether it came from another instance in the newest generation, or since that one has begun.
+
+    Two instances of one generation can only be where the server ignores conditions: the one that was in the lease last
+    counts.
     """
-    return tuple(
-        each._replace(replaced=True)
-        if instance and each.generation == generation and each.instance != instance
-        else each
-        for each in snapshots
-    )
+    if not head.instance or snapshot.instance == head.instance:
+        return False
+    since = head.last is not None and head.last != SOME_SNAPSHOT and snapshot.order > head.last
+    return snapshot.generation == head.generation or (snapshot.generation < head.generation and since)
 
 
 def find(snapshots: Iterable[SnapshotView], text: str) -> SnapshotView | None:
@@ -246,13 +278,12 @@ def find(snapshots: Iterable[SnapshotView], text: str) -> SnapshotView | None:
 
 
 def decide(  # noqa: PLR0911 - a table: one return a row
-    marker: Marker | None, files: Files, snapshots: tuple[SnapshotView, ...], repository: str
+    marker: Marker | None, files: Files, snapshots: tuple[SnapshotView, ...], repository: str, head: Head
 ) -> tuple[Course, str]:
     """Return what a start does, and why if the owner has to choose: the contract's table, total.
 
-    ``repository`` is the id of the one that the snapshots are in.
+    ``repository`` is the id of the one that the snapshots are in, ``head`` what its last holder left beside it.
     """
-    last = max((each for each in snapshots if not each.replaced), key=lambda each: each.order, default=None)
     if files is Files.MIXED:
         return Course.ASK, "only some of the folders hold what was backed up from here: is a volume missing?"
     if files is Files.DAMAGED:
@@ -260,29 +291,54 @@ def decide(  # noqa: PLR0911 - a table: one return a row
     if marker is not None and marker.repository != repository:
         return Course.ASK, "the files here belong to another repository"
     if marker is not None:
-        if last is None or marker.generation > last.generation:
-            return Course.GO_ON, ""
-        if marker.generation == last.generation and marker.instance == last.instance:
-            return Course.GO_ON, ""
-        return Course.ASK, "the repository holds newer snapshots than these files, from another instance"
-    if snapshots and last is None:
-        return Course.ASK, "the only snapshots are those of an instance that was replaced"
+        why = _overtaken(marker, snapshots, head)
+        return (Course.ASK if why else Course.GO_ON), why
+    if why := missing(snapshots, head):
+        return Course.MISSED, why
+    if all(each.replaced for each in snapshots):
+        if snapshots:
+            return Course.ASK, "the only snapshots are those of an instance that was replaced"
+        return (Course.BEGIN if files is Files.NONE else Course.ADOPT), ""
     if files is Files.NONE:
-        return (Course.RESTORE if last is not None else Course.BEGIN), ""
-    if last is None:
-        return Course.ADOPT, ""
+        return Course.RESTORE, ""
     return Course.ASK, "there are files here that belong to no known snapshot, and snapshots in the repository"
+
+
+def _overtaken(marker: Marker, snapshots: Iterable[SnapshotView], head: Head) -> str:
+    """Return in which way another instance has worked since these files were used; empty if none has."""
+    last = max((each for each in snapshots if not each.replaced), key=lambda each: each.order, default=SnapshotView(""))
+    is_last = (marker.generation, marker.instance) == (last.generation, last.instance)
+    if not is_last and marker.generation <= last.generation:
+        return "the repository holds newer snapshots than these files, from another instance"
+    since = head.generation - marker.generation
+    if marker.instance != head.instance and (since > 0 or (since == 0 and head.instance)):
+        return (
+            f"another instance has worked as generation {head.generation} since these files of generation "
+            f"{marker.generation} were used, and has left no snapshot of that"
+        )
+    return ""
+
+
+def missing(snapshots: Iterable[SnapshotView], head: Head) -> str:
+    """Return which snapshot the repository lacks, although its last holder knew it to be there; empty if none."""
+    if head.last is None or last_order(snapshots) >= head.last:
+        return ""
+    generation, sequence = head.last
+    if head.last == SOME_SNAPSHOT:
+        return "the repository has no snapshot, although its last holder left one in it"
+    return f"the repository lacks its last snapshot, number {sequence} of generation {generation}"
 
 
 def to_forget(snapshots: Iterable[SnapshotView], keep: Mapping[str, int]) -> tuple[str, ...]:
     """Return the ids of the snapshots to remove, counted as `restic forget --keep-*` does, but in their own order.
 
-    The newest with all folders, the newest whole one, the newest of all, and the last one before each change of
-    programs are always kept.
+    The newest with all folders, the newest whole one, the newest of all, the newest that counts, and the last one
+    before each change of programs are always kept.
     """
     ordered = sorted(snapshots, key=lambda each: each.order, reverse=True)
     whole = [each for each in ordered if each.whole]
-    kept = {found.id for found in (newest(ordered), *whole[:1], *ordered[:1]) if found is not None}
+    counting = [each for each in ordered if not each.replaced]
+    kept = {found.id for found in (newest(ordered), *whole[:1], *ordered[:1], *counting[:1]) if found is not None}
     kept |= {older.id for newer, older in itertools.pairwise(ordered) if newer.programs != older.programs}
     for name, count in keep.items():
         last, left = "", count

@@ -22,7 +22,9 @@ class LeaseRecord(NamedTuple):
     """The object's content: the instance that holds it, its ``generation``, and a counter that each renewal increments.
 
     ``files`` identifies the files that the holder works on, also after a restart. ``released`` is true once the holder
-    has released it, ``whole`` if its last snapshot was taken.
+    has released it, ``whole`` if its last snapshot was taken. ``owner`` identifies the files of the generation, which
+    are others than ``files`` while a new holder has not decided yet; ``last`` is the order of the last snapshot that is
+    known to be complete, None if unknown. Both are carried over at each take-over until the new holder has its own.
     """
 
     instance: str
@@ -31,6 +33,8 @@ class LeaseRecord(NamedTuple):
     files: str = ""
     released: bool = False
     whole: bool = False
+    owner: str = ""
+    last: tuple[int, int] | None = None
 
 
 class Flaw(Enum):

@@ -162,7 +162,8 @@ async def order(kind: EventKind, context: Context, request: web.Request) -> web.
         raise RefusedError(Code.STOPPING)
     if context.store.snapshot.backup.holds and kind is not EventKind.STOP:
         start_without(context, request[CALLER].source, agreed=given.without_backup)
-        return accepted()
+        # Held or not, it may have been stopped.
+        kind = EventKind.START
     context.log.record("info", "order received", child=name, order=kind.value, source=request[CALLER].source)
     context.engine.dispatch(name, Event(kind))
     return accepted()

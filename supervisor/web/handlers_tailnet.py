@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from supervisor.core.backup import BackupState
 from supervisor.core.orders import Connect, Disconnect
 from supervisor.errors import quoted
 from supervisor.json_input import decode_json
@@ -72,6 +73,8 @@ async def _connect(context: Context, given: ConnectRequest, source: str) -> Payl
 
 
 async def _disconnect(context: Context, given: DisconnectRequest, source: str) -> Payload:
+    # First: nobody is asked to agree to what is refused then.
+    _check(context)
     before = context.store.snapshot.tailnet.before_disconnect
     if before and not given.confirm:
         raise RefusedError(Code.CONFIRMATION_NEEDED, before)
@@ -112,13 +115,21 @@ def _key_in(text: str) -> str:
 
 def _post(context: Context, order: TailnetOrder, source: str) -> Payload:
     """Send an order; return what the caller gets of it. Raises RefusedError if it cannot be carried out."""
+    _check(context)
+    context.log.record("info", "order received", part="tailnet", order=order.kind, source=source, id=order.id)
+    context.channels.tailnet.send(order)
+    return {"ok": True, "order": order.id}
+
+
+def _check(context: Context) -> None:
+    """Raise RefusedError if no order would be carried out."""
     if context.plan.settings.tailnet.mode == "off":
         raise RefusedError(Code.TAILSCALE_OFF)
     if context.store.snapshot.stopping:
         raise RefusedError(Code.STOPPING)
-    context.log.record("info", "order received", part="tailnet", order=order.kind, source=source, id=order.id)
-    context.channels.tailnet.send(order)
-    return {"ok": True, "order": order.id}
+    backup = context.store.snapshot.backup
+    if backup.state is BackupState.REPLACED:
+        raise RefusedError(Code.TAILSCALE_OFF, f"{backup.why}; {backup.what_to_do}")
 
 
 class Method(NamedTuple):

@@ -16,7 +16,7 @@ from supervisor.backup.marker import Kept
 from supervisor.backup.service import Backups
 from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
 from supervisor.backup.work import Work
-from supervisor.core.backup import BackUp, BackupState, BackupView, SnapshotView, StartWithout
+from supervisor.core.backup import BackUp, BackupState, BackupView, Head, SnapshotView, StartWithout
 from supervisor.core.holding import LeaseRecord
 from supervisor.core.snapshot import Snapshot
 from supervisor.runtime.store import SnapshotStore
@@ -197,6 +197,6 @@ def test_a_new_generation_is_newer_than_the_last_holder_s() -> None:
     record = LeaseRecord("last", generation=7)
     work.holder = cast("Lease", SimpleNamespace(record=record))
     work._store = SnapshotStore(Snapshot(backup=BackupView(snapshots=(SnapshotView("a", generation=3),))))
-    work.kept = Kept()
+    work.kept, work.head = Kept(), Head()
     work.take_generation("repository")
-    assert (work.kept.generation, work.counts) == (8, (8, work.kept.instance))
+    assert (work.kept.generation, work.head) == (8, (8, work.kept.instance, (3, 0)))

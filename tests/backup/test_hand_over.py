@@ -131,6 +131,31 @@ def test_what_cannot_be_read_is_never_taken_for_nobodys() -> None:
             assert run.find("started") is None
 
 
+def test_one_that_has_to_ask_at_the_take_over_does_not_stay_ready() -> None:
+    """It had rehearsed; what it would take over cannot be read, and nothing goes on before somebody does something."""
+    world = World()
+    with world.running() as one:
+        wait_for_state(one, "idle")
+        back_up(one)
+        other = World(world.repository)
+        haste = {"ready_s": 3.0, "again_s": 0.5}
+        with other.hastened(haste, *APP, SUPERVISOR_BACKUP_RESTORE="never") as two:
+            wait_for_state(two, "standby")
+            wait_until(lambda: ready(two), what="readiness in standby")
+            os.kill(one.pid, signal.SIGKILL)
+            one.wait()
+            holder = world.folder / "repository.holder"
+            sealed = holder.read_text()
+            holder.write_text("{}")
+            wait_for_state(two, "held: choose")
+            # As long as after a take-over; it may pass within seconds.
+            wait_until(lambda: not ready(two), what="the end of its readiness")
+            assert health_of(two)["status"] == "fail"
+            holder.write_text(sealed)
+            wait_for_state(two, "standby")
+            wait_until(lambda: ready(two), what="readiness in standby")
+
+
 @pytest.mark.slow
 def test_a_holder_that_was_replaced_stops_and_adds_nothing() -> None:
     """Once the object names another instance, the app is stopped, and no snapshot is added: it would not count."""

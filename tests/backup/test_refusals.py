@@ -249,7 +249,7 @@ def test_a_repository_without_the_snapshot_that_was_handed_over_is_not_taken_for
     snapshots, away = Path(world.repository) / "snapshots", Path(f"{world.repository}.away")
     snapshots.rename(away)
     with world.hastened({"again_s": 0.5}, *APP) as run:
-        assert "has no snapshot" in wait_for_state(run, "held: choose")["why"]
+        assert "lacks its last snapshot" in wait_for_state(run, "held: choose")["why"]
         away.rename(snapshots)
         run.wait_for("started")
         assert (world.data / "note").read_text() == "kept"

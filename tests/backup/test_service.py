@@ -13,7 +13,7 @@ from supervisor.backup import service as module
 from supervisor.backup.holder import LostError
 from supervisor.backup.service import Backups
 from supervisor.backup.words import BackupError, Trouble
-from supervisor.core.backup import BackupState, BackupView
+from supervisor.core.backup import BackupState, BackupView, Head
 from supervisor.runtime.store import Channels
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def service(done: list[str], view: BackupView) -> Backups:
     async def snapshot(reason: str) -> None:
         done.append(f"snapshot: {reason}")
 
-    async def release(_generation: int, _files: str, *, whole: bool) -> bool:
+    async def release(*_head: object, whole: bool) -> bool:
         done.append(f"released: {whole}")
         return False
 
@@ -39,7 +39,7 @@ def service(done: list[str], view: BackupView) -> Backups:
         view=view,
         snapshot=snapshot,
         holder=SimpleNamespace(release=release),
-        kept=SimpleNamespace(generation=1, instance=""),
+        own_head=Head(1),
         rest=lambda: None,
         abandon_orders=lambda _why: None,
     )
@@ -86,7 +86,7 @@ async def test_a_release_is_tried_again(
     monkeypatch.setattr(module, "LAST_AGAIN_S", 0.01)
     left, said = list(failures), list[str]()
 
-    async def release(_generation: int, _files: str, *, whole: bool) -> bool:
+    async def release(*_head: object, whole: bool) -> bool:
         del whole
         if left:
             raise left.pop()

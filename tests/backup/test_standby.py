@@ -13,7 +13,7 @@ from supervisor.backup.standby import Standby
 from supervisor.backup.threads import Look
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import BackupSource
-from supervisor.core.backup import BackupView, SnapshotView
+from supervisor.core.backup import BackupView, Head, SnapshotView
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +36,7 @@ def standby(tmp_path: Path, wish: str, noted: str = "") -> Standby:
         look=Look(lambda: marker.look(sources)).take,
         view=BackupView(snapshots=(OLD, NEW)),
         newest=NEW,
+        head=Head(),
         holder=SimpleNamespace(was_restored=was_restored),
     )
     return Standby(cast("Work", work), "repository")

@@ -110,6 +110,16 @@ def test_what_is_held_can_be_started_without_a_backup_after_asking(server: Bucke
         assert call(run.run_dir, "backup").code == 1
 
 
+def test_what_was_stopped_while_it_was_held_is_started_by_a_start_without_a_backup(server: Bucket) -> None:
+    """The order names it, and is not only about the backups."""
+    server.stop()
+    with World(server.repository).running() as run:
+        wait_for_state(run, "held")
+        assert call(run.run_dir, "stop", "moltis").code == 0
+        assert call(run.run_dir, "start", "moltis", "--without-backup").code == 0
+        run.wait_for("started", child="moltis")
+
+
 def has_ended(run: Run, before: int) -> bool:
     """Return whether more than ``before`` requested snapshots have ended, successfully or not."""
     return len([*run.all("backup failed"), *run.all("snapshot taken", order="asked")]) > before

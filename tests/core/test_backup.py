@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.backup import (
+    SOME_SNAPSHOT,
     BackupState,
     BackupView,
     Course,
     Files,
+    Head,
     Marker,
     SnapshotView,
     decide,
@@ -107,21 +109,85 @@ ROWS = [
 
 
 def test_every_row_of_the_table() -> None:
-    """A start does what the contract's table says."""
+    """A start does what the contract's table says, also where the last holder left nothing that tells more."""
     for marker, files, snapshots, course in ROWS:
-        assert decide(marker, files, snapshots, REPOSITORY)[0] is course, (marker, files, snapshots)
+        assert decide(marker, files, snapshots, REPOSITORY, Head())[0] is course, (marker, files, snapshots)
+
+
+LAST = Head(3, "us", (3, 4))
+ROWS_WITH_HEAD = [
+    # What the last holder left is there, or there is more, as it was killed before it could say so.
+    (None, Files.NONE, (snapshot(3, 4),), LAST, Course.RESTORE),
+    (None, Files.NONE, (snapshot(3, 5),), LAST, Course.RESTORE),
+    (None, Files.NONE, (snapshot(2, 9),), Head(3, "us", (2, 9)), Course.RESTORE),
+    (None, Files.NONE, (), Head(1, "us"), Course.BEGIN),
+    (None, Files.SOME, (), Head(1, "us"), Course.ADOPT),
+    (None, Files.SOME, (snapshot(3, 4),), LAST, Course.ASK),
+    # It is not there, so neither an older one nor an empty life is begun.
+    (None, Files.NONE, (snapshot(3, 3),), LAST, Course.MISSED),
+    (None, Files.NONE, (snapshot(2, 9),), LAST, Course.MISSED),
+    (None, Files.NONE, (), LAST, Course.MISSED),
+    (None, Files.SOME, (), LAST, Course.MISSED),
+    (None, Files.NONE, (snapshot(3, 4, replaced=True),), LAST, Course.MISSED),
+    # A record of an earlier supervisor says only that there was one.
+    (None, Files.NONE, (), Head(3, "us", SOME_SNAPSHOT), Course.MISSED),
+    (None, Files.NONE, (snapshot(1, 1),), Head(3, "us", SOME_SNAPSHOT), Course.RESTORE),
+    # The files here are the last holder's, and newer than what is not there.
+    (OURS, Files.SOME, (snapshot(3, 3),), LAST, Course.GO_ON),
+    (OURS, Files.SOME, (), LAST, Course.GO_ON),
+    (OURS, Files.SOME, (snapshot(2, 9),), Head(2, "another", (2, 9)), Course.GO_ON),
+    (OURS, Files.SOME, (snapshot(3, 4),), Head(3, "", (3, 4)), Course.GO_ON),
+    # Another instance has worked since on other files, and has left no snapshot yet.
+    (OURS, Files.SOME, (snapshot(3, 4),), Head(4, "another", (3, 4)), Course.ASK),
+    (OURS, Files.SOME, (), Head(4, "another"), Course.ASK),
+    (OURS, Files.SOME, (snapshot(3, 4),), Head(4, "", (3, 4)), Course.ASK),
+    (OURS, Files.SOME, (snapshot(2, 9),), Head(3, "another", (2, 9)), Course.ASK),
+    # An earlier supervisor went on with the files of an older generation: they are its own.
+    (OURS, Files.SOME, (snapshot(3, 4),), Head(4, "us", (3, 4)), Course.GO_ON),
+]
+
+
+def test_every_row_of_the_table_with_what_the_last_holder_left() -> None:
+    """A list that lacks its last snapshot is not taken for the whole one, nor older files for the newest."""
+    for marker, files, snapshots, head, course in ROWS_WITH_HEAD:
+        assert decide(marker, files, snapshots, REPOSITORY, head)[0] is course, (marker, files, snapshots, head)
+
+
+def test_what_is_missing_is_named() -> None:
+    """The owner has to know what to look for; an earlier supervisor's record does not say it."""
+    assert "number 4 of generation 3" in decide(None, Files.NONE, (), REPOSITORY, LAST)[1]
+    assert "has no snapshot" in decide(None, Files.NONE, (), REPOSITORY, Head(3, "us", SOME_SNAPSHOT))[1]
+    assert "generation 4" in decide(OURS, Files.SOME, (), REPOSITORY, Head(4, "another"))[1]
+
+
+def test_what_comes_after_the_take_over_is_late() -> None:
+    """Also if the next holder has no snapshot yet; what was there when its generation began is none of that."""
+    there, late = snapshot(2, 4, instance="old"), snapshot(2, 5, instance="old")
+    judged = judge((there, late), Head(3, "us", (2, 4)))
+    assert judged == (there, late._replace(replaced=True))
+    assert newest(judged) == there
+    own = snapshot(3, 1, instance="us")
+    assert judge((there, own), Head(3, "us", (2, 4))) == (there, own)
+    # Nothing is known of it: from an earlier supervisor, or before the first snapshot.
+    for head in (Head(3, "", (2, 4)), Head(3, "us"), Head(3, "us", SOME_SNAPSHOT)):
+        assert judge((there, late), head) == (there, late)
+    # Its generation began without any.
+    assert judge((late,), Head(3, "us", (0, 0))) == (late._replace(replaced=True),)
+    # What an earlier supervisor's life has left under an older generation is its own.
+    own = snapshot(2, 6, instance="us")
+    assert judge((own,), Head(3, "us", (2, 4))) == (own,)
 
 
 def test_of_two_instances_of_one_generation_the_holder_s_counts() -> None:
     """Whatever the other instance's numbers are, its snapshots are never the newest."""
     ours, theirs = snapshot(3, 1, instance="us"), snapshot(3, 9, instance="another")
     older = snapshot(2, 4, instance="another")
-    judged = judge((older, theirs, ours), 3, "us")
+    judged = judge((older, theirs, ours), Head(3, "us"))
     assert judged == (older, theirs._replace(replaced=True), ours)
     assert newest(judged) == ours
-    assert newest(judge((older, theirs), 3, "us")) == older
+    assert newest(judge((older, theirs), Head(3, "us"))) == older
     # If it is not known whose files the holder uses, no snapshot is marked.
-    assert judge((older, theirs, ours), 3, "") == (older, theirs, ours)
+    assert judge((older, theirs, ours), Head(3)) == (older, theirs, ours)
 
 
 snapshots_of_all_sorts = st.lists(
@@ -142,13 +208,25 @@ snapshots_of_all_sorts = st.lists(
 markers = st.none() | st.builds(Marker, st.sampled_from([REPOSITORY, "x"]), st.integers(1, 5), st.sampled_from(["us"]))
 
 
-@given(markers, st.sampled_from(Files), snapshots_of_all_sorts)
+heads = st.builds(
+    Head,
+    st.integers(0, 5),
+    st.sampled_from(["", "us", "another"]),
+    st.sampled_from([None, (0, 0), SOME_SNAPSHOT]) | st.tuples(st.integers(1, 4), st.integers(1, 30)),
+)
+
+
+@given(markers, st.sampled_from(Files), snapshots_of_all_sorts, heads)
 def test_the_table_is_total_and_empty_never_beats_full(
-    marker: Marker | None, files: Files, snapshots: tuple[SnapshotView, ...]
+    marker: Marker | None, files: Files, snapshots: tuple[SnapshotView, ...], head: Head
 ) -> None:
     """Each combination has an answer; if there are snapshots, nothing starts empty, and files are not replaced."""
-    course, why = decide(marker, files, snapshots, REPOSITORY)
-    assert bool(why) == (course is Course.ASK)
+    course, why = decide(marker, files, snapshots, REPOSITORY, head)
+    assert bool(why) == (course in {Course.ASK, Course.MISSED})
+    if course in {Course.BEGIN, Course.ADOPT, Course.RESTORE}:
+        assert max([each.order for each in snapshots if not each.replaced], default=(0, 0)) >= (head.last or (0, 0))
+    if course is Course.GO_ON and marker is not None and marker.instance != head.instance:
+        assert marker.generation >= head.generation
     if snapshots:
         assert course not in {Course.BEGIN, Course.ADOPT}
     if course is Course.RESTORE:
@@ -169,12 +247,20 @@ def test_what_counts_is_never_forgotten(snapshots: tuple[SnapshotView, ...], kee
     kept = [each for each in ordered if each.id not in gone]
     if ordered:
         assert ordered[-1] in kept
+        assert [each for each in ordered if not each.replaced][-1:] == [each for each in kept if not each.replaced][-1:]
         found = newest(ordered)
         assert found is None or (found in kept and not found.replaced)
         assert [each for each in ordered if each.whole][-1:] == [each for each in kept if each.whole][-1:]
     for older, newer in itertools.pairwise(ordered):
         assert older.programs == newer.programs or older in kept
     assert len(kept) >= min(len(ordered), keep.get("last", 0))
+
+
+def test_the_last_one_that_counts_is_kept_beside_one_of_a_replaced_instance() -> None:
+    """The lease's object names it, so that a start without it would be held; a folder may be missing from it."""
+    whole, last = snapshot(3, 1), snapshot(3, 2, whole=False, complete=False)
+    replaced = snapshot(3, 9, instance="another", replaced=True)
+    assert to_forget((whole, last, replaced), {"last": 1}) == ()
 
 
 def test_periods_are_counted_as_restic_counts_them() -> None:

@@ -70,6 +70,14 @@ def test_after_a_take_over_it_is_ready_until_the_app_had_its_time() -> None:
     assert status(world(down, worker, backup=held)) == "fail"
 
 
+def test_one_that_was_replaced_is_not_ready_though_it_had_rehearsed() -> None:
+    """Nothing is started here any more."""
+    down = UP._replace(ready=False, ever_ready=False)
+    view = BackupView(state=BackupState.STANDBY, holds=True, rehearsed=True)
+    assert status(world(down, backup=view)) == "warn"
+    assert status(world(down, backup=view._replace(state=BackupState.REPLACED))) == "fail"
+
+
 def test_the_worst_is_told_first() -> None:
     """A reader of only one reason sees why it fails."""
     worker = UP._replace(name="worker", critical=False, ready=False, ready_why="slow")

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from supervisor.core.backup import BackupState, BackupView
 from supervisor.core.orders import Connect, Disconnect, OrderView
 from supervisor.core.snapshot import ListenerView, PeerView, ServeView, TailnetView
 from supervisor.secret import Secret
@@ -253,6 +254,21 @@ async def test_no_orders_where_there_is_no_tailnet_or_no_more(verb: str) -> None
         assert (await served.post(f"/api/tailscale/{verb}")).refusal == (409, "STOPPING")
         error = (await rpc(served, f"tailscale.{verb}"))["error"]
         assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)
+        assert not orders
+
+
+@pytest.mark.parametrize("verb", ["connect", "disconnect"])
+async def test_no_orders_where_another_instance_has_taken_over(verb: str) -> None:
+    """They were accepted, and stayed under way: nothing is started here any more. Nor is anybody asked to confirm."""
+    async with serving(tailnet=FULL) as served:
+        orders = orders_of(served)
+        view = BackupView(BackupState.REPLACED, holds=True, why="another instance has taken over", what_to_do="end one")
+        served.store.update_backup(view)
+        refused = await served.post(f"/api/tailscale/{verb}")
+        assert refused.refusal == (409, "TAILSCALE_OFF")
+        assert refused.json["error"] == "another instance has taken over; end one"
+        error = (await rpc(served, f"tailscale.{verb}"))["error"]
+        assert (error["code"], error["retryable"]) == ("UNAVAILABLE", False)
         assert not orders
 
 
