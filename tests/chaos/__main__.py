@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 from tests.chaos import plan, prober, surroundings, world
 from tests.chaos.boxed import playable
 from tests.chaos.catalogue import FLAVOURS, IMAGES, KINDS, PHASES, has, pairs
-from tests.chaos.crew import Crew, play_through
+from tests.chaos.crew import outcomes
 from tests.chaos.rounds import Violation, play
 from tests.chaos.surroundings import end_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
-    from tests.chaos.crew import Outcome
     from tests.chaos.plan import Life
 
 
@@ -40,8 +39,8 @@ def main() -> int:
     options.seed = options.seed or secrets.token_hex(4)
     print(f"seed {options.seed}", flush=True)
     count = Count()
-    with contextlib.closing(_outcomes(_chosen(options, count), options)) as outcomes:
-        for life, outcome in outcomes:
+    with contextlib.closing(outcomes(_chosen(options, count), options.at_once, shrinks=options.shrink)) as played:
+        for life, outcome in played:
             count.met += outcome.met
             count.late += outcome.late
             if outcome.violation:
@@ -90,16 +89,6 @@ def _playable(flavours: list[str]) -> list[str]:
     if missing:
         print(f"not played, as this engine has no runtime runsc: {', '.join(missing)}", flush=True)
     return [flavour for flavour in flavours if flavour not in missing]
-
-
-def _outcomes(lives: Iterator[Life], options: argparse.Namespace) -> Generator[tuple[Life, Outcome], None, None]:
-    """Yield each life with its outcome."""
-    if options.at_once == 1:
-        for life in lives:
-            yield life, play_through(life, shrinks=options.shrink)
-        return
-    with Crew(options.at_once, shrinks=options.shrink) as crew:
-        yield from crew.play(lives)
 
 
 def _options() -> argparse.Namespace:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from tests.chaos.shrink import shrink
 from tests.chaos.surroundings import end_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from tests.chaos.plan import Life
 
@@ -71,6 +72,23 @@ def _is_crowded(life: Life) -> bool:
     except Violation as second:
         return str(second).startswith(CROWDED)
     return False
+
+
+def may_be_alone() -> bool:
+    """Return whether lives can be played at the same time: that takes root and iproute2, for namespaces."""
+    return os.geteuid() == 0 and shutil.which("ip") is not None
+
+
+def outcomes(
+    lives: Iterable[Life], at_once: int, *, shrinks: bool = False
+) -> Generator[tuple[Life, Outcome], None, None]:
+    """Yield each life with its outcome, of this many at a time."""
+    if at_once == 1:
+        for life in lives:
+            yield life, play_through(life, shrinks=shrinks)
+        return
+    with Crew(at_once, shrinks=shrinks) as crew:
+        yield from crew.play(lives)
 
 
 class Crew:

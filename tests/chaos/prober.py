@@ -90,7 +90,8 @@ class Prober:
         # The current phase and fault, for the text of a problem.
         self.now = ""
         self._over = threading.Event()
-        self._socket = socket.socket()
+        # Of the request under way.
+        self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -108,7 +109,8 @@ class Prober:
         self._over.set()
         # A connection to a removed container is not refused, and would wait.
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            if self._socket is not None:
+                self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(_TIMEOUT_S)
 
     def _run(self) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos import plan, world
-from tests.chaos.crew import Crew
+from tests.chaos.crew import Crew, may_be_alone
 from tests.chaos.planted import DEFECTS, plant
 
 if TYPE_CHECKING:
@@ -17,9 +15,7 @@ if TYPE_CHECKING:
 
 LIFE = plan.parse("plain start:kill-child@10;stop")
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("ip"), reason="takes root and iproute2 for namespaces"
-)
+pytestmark = pytest.mark.skipif(not may_be_alone(), reason="takes root and iproute2 for namespaces")
 
 
 def test_lives_at_the_same_time_do_not_meet() -> None:
