@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tests.chaos.sight import MARK, Use
-from tests.chaos.surroundings import UNKNOWN, Deploy
+from tests.chaos.surroundings import Backups, Deploy
 from tests.chaos.world import APP, SECRETS
 
 if TYPE_CHECKING:
@@ -138,18 +138,50 @@ def rows(world: World, wanted: Mapping[str, int]) -> list[str]:
 def device(world: World) -> list[str]:
     """Return problems with the one device that all containers are in turn."""
     around = world.around
-    if not isinstance(around, Deploy) or around.control is None or around.device == UNKNOWN:
+    if not isinstance(around, Deploy) or around.control is None:
         return []
-    is_up = False
+    status = {}
     with contextlib.suppress(OSError):
-        is_up = world.ask("/api/tailscale/status")["tailscale_up"]
-    found = [node["key"] for node in around.control.order("nodes")]
+        status = world.ask("/api/tailscale/status")
+    nodes = {node["key"]: node["addresses"] for node in around.control.order("nodes")}
+    found = [key for key in nodes if key not in around.lost]
     if around.device and found != [around.device]:
         return [f"the device {around.device} has become {found}"]
     # Before, tailscaled may not know of a key that control has registered: it makes another one then.
-    if len(found) == 1 and is_up:
-        around.device = found[0]
-    return [] if len(found) <= 1 else [f"there are {len(found)} devices"]
+    if status.get("tailscale_up"):
+        ours = [key for key in found if status["tailscale_ip"] in nodes[key]]
+        if len(ours) != 1:
+            return [f"none of the devices {nodes} has its address {status['tailscale_ip']}"]
+        if around.unsure:
+            around.lost |= {*found} - {*ours}
+            found = ours
+        around.device, around.unsure = ours[0], False
+    return [f"there are {len(found)} devices"] if len(found) > 1 and not around.unsure else []
+
+
+def writers(world: World) -> list[str]:
+    """Return snapshots that are not those of one instance after the other; call it when no other container runs."""
+    around = world.around
+    if not isinstance(around, Backups):
+        return []
+    snapshots = around.snapshots()
+    history = around.history
+    found = [
+        f"the snapshot {key} of the generation {each.generation} came after those of {history.generation}"
+        for key, each in snapshots.items()
+        if key not in history.known and each.generation < history.generation
+    ]
+    history.known |= {*snapshots}
+    history.generation = max([history.generation, *(each.generation for each in snapshots.values())])
+    instances: dict[int, str] = {}
+    numbers = set()
+    for key, each in snapshots.items():
+        if instances.setdefault(each.generation, each.instance) != each.instance:
+            found.append(f"the generation {each.generation} has snapshots of two instances, one is {key}")
+        if (each.generation, each.sequence) in numbers:
+            found.append(f"{each.generation}.{each.sequence} is the number of two snapshots, one is {key}")
+        numbers.add((each.generation, each.sequence))
+    return found
 
 
 def defects(world: World) -> list[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _NO_REPOSITORY = dict.fromkeys(IMAGES, "these lives have no backups")
 
 
-@fault("kill-restic", KEEPING, lacks=_NO_REPOSITORY)
+@fault("kill-restic", KEEPING, lacks=_NO_REPOSITORY, unsaves=True)
 def _kill_restic(world: World, chance: random.Random) -> None:
     for _ in range(5):
         for pid in _restics(world):
@@ -44,7 +44,7 @@ def _restics(world: World) -> list[int]:
     return found
 
 
-@fault("repository-goes", ("backup",), lacks=_NO_REPOSITORY)
+@fault("repository-goes", ("backup",), lacks=_NO_REPOSITORY, unsaves=True)
 def _repository_goes(world: World, chance: random.Random) -> Undo:
     around = world.around
     assert isinstance(around, Backups)
@@ -81,7 +81,7 @@ def _backup_orders(world: World, _chance: random.Random) -> None:
             world.api("POST", "/api/backups", "{}")
 
 
-@fault("bucket-goes", IN_BUCKETS, lacks=_NO_REPOSITORY)
+@fault("bucket-goes", IN_BUCKETS, lacks=_NO_REPOSITORY, unsaves=True)
 def _bucket_goes(_world: World, chance: random.Random) -> Undo:
     """Kill the S3 server; it comes back."""
     store().stop()
@@ -92,7 +92,7 @@ def _bucket_goes(_world: World, chance: random.Random) -> Undo:
 def _add_way(mode: str) -> None:
     """Add a fault in which the proxy before the bucket behaves in this mode."""
 
-    @fault(f"bucket-{mode}", IN_BUCKETS, lacks=_NO_REPOSITORY)
+    @fault(f"bucket-{mode}", IN_BUCKETS, lacks=_NO_REPOSITORY, unsaves=True)
     def act(world: World, chance: random.Random) -> Undo:
         way = world.around.way_to_bucket
         assert way is not None

@@ -20,7 +20,7 @@ _NO_GROUPS = {"image-gvisor": "the tests' engine starts sandboxes without groups
 _IN_MEMORY = dict.fromkeys(("image-read-only", "image-gvisor"), "what is written there is in memory")
 
 
-@fault("few-descriptors")
+@fault("few-descriptors", unsaves=True)
 def _few_descriptors(world: World, chance: random.Random) -> Undo | None:
     limits: list[int] = []
     pid = world.pid
@@ -34,7 +34,7 @@ def _few_descriptors(world: World, chance: random.Random) -> Undo | None:
     return restore if limits else None
 
 
-@fault("few-processes", lacks=_NO_GROUPS)
+@fault("few-processes", lacks=_NO_GROUPS, unsaves=True)
 def _few_processes(world: World, chance: random.Random) -> Undo:
     """Limit processes and threads so that none can be started."""
     group = world.group("pids")
@@ -48,7 +48,7 @@ def _few_processes(world: World, chance: random.Random) -> Undo:
     return group.restore
 
 
-@fault("little-memory", lacks=_NO_GROUPS, ends=True)
+@fault("little-memory", lacks=_NO_GROUPS, ends=True, unsaves=True)
 def _little_memory(world: World, chance: random.Random) -> Undo:
     """Have a child use all memory; the kernel chooses which process to kill."""
     group = world.group("memory")
@@ -71,7 +71,7 @@ def _little_memory(world: World, chance: random.Random) -> Undo:
     return undo
 
 
-@fault("full-disk")
+@fault("full-disk", unsaves=True)
 def _full_disk(world: World, _chance: random.Random) -> Undo:
     """Fill the file system of the run folder and the state."""
     if not world.has_small_disk:
@@ -87,7 +87,7 @@ def _full_disk(world: World, _chance: random.Random) -> Undo:
     return undo
 
 
-@fault("read-only-disk", lacks={"image-gvisor": "the sandbox mounts its disks itself, once"})
+@fault("read-only-disk", lacks={"image-gvisor": "the sandbox mounts its disks itself, once"}, unsaves=True)
 def _read_only_disk(world: World, _chance: random.Random) -> Undo:
     """Make the same file system read-only."""
     if not world.has_small_disk:
@@ -99,7 +99,7 @@ def _read_only_disk(world: World, _chance: random.Random) -> Undo:
     return lambda: world.remount("rw")
 
 
-@fault("slow-disk", lacks=_IN_MEMORY)
+@fault("slow-disk", lacks=_IN_MEMORY, unsaves=True)
 def _slow_disk(world: World, chance: random.Random) -> Undo:
     """Delay every write to the same file system by up to half a second."""
     if not world.may_freeze:
@@ -125,6 +125,7 @@ def _slow_disk(world: World, chance: random.Random) -> Undo:
     "clock-jumps",
     ("clock", *KEEPING),
     lacks=dict.fromkeys(IMAGES, "the library that moves the clock is this machine's"),
+    unsaves=True,
 )
 def _clock_jumps(world: World, chance: random.Random) -> Undo:
     """Move the wall clock by up to a year; it is set back afterwards, as a bucket rejects requests meanwhile."""

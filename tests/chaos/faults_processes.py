@@ -54,7 +54,7 @@ def _hold_supervisor(world: World, chance: random.Random) -> None:
     world.prober.excuse(-1)
 
 
-@fault("kill-supervisor", ends=True)
+@fault("kill-supervisor", ends=True, unsaves=True)
 def _kill_supervisor(world: World, _chance: random.Random) -> None:
     world.kill()
 

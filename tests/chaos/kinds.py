@@ -50,7 +50,7 @@ class Kind(NamedTuple):
     """One entry of the catalogue.
 
     ``cannot`` says why it cannot occur in a phase, ``lacks`` why a flavour does not have it, ``ends`` that it may
-    end the supervisor.
+    end the supervisor, ``unsaves`` that it may prevent the last snapshot of the container that it affects.
     """
 
     act: Act
@@ -58,6 +58,7 @@ class Kind(NamedTuple):
     lacks: Mapping[str, str]
     flavours: tuple[str, ...]
     ends: bool
+    unsaves: bool
 
 
 KINDS: dict[str, Kind] = {}
@@ -70,11 +71,12 @@ def fault(
     cannot: Mapping[str, str] | None = None,
     lacks: Mapping[str, str] | None = None,
     ends: bool = False,
+    unsaves: bool = False,
 ) -> Callable[[Act], Act]:
     """Add a fault to the catalogue under a name."""
 
     def add(act: Act) -> Act:
-        KINDS[name] = Kind(act, cannot or {}, lacks or {}, flavours, ends)
+        KINDS[name] = Kind(act, cannot or {}, lacks or {}, flavours, ends, unsaves)
         return act
 
     return add

@@ -197,6 +197,24 @@ DEFECTS = {
         "MOST_CONNECTIONS = 100_000",
         ("health", "leaks"),
     ),
+    "no last snapshot": Defect(
+        "runtime/stop.py",
+        "        if self._plan.keep is not None:\n            until_s",
+        "        if False:\n            until_s",
+        ("last snapshot",),
+    ),
+    "a generation used twice": Defect(
+        "backup/work.py",
+        "self.keep(Kept(repository, last + 1, ",
+        "self.keep(Kept(repository, max(last, 1), ",
+        ("writers",),
+    ),
+    "a living holder replaced": Defect(
+        "core/holding.py",
+        "Claim.TAKE if seen.released or mine or still else",
+        "Claim.TAKE if seen.released or mine or True else",
+        ("wait", "last snapshot", "one holder"),
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tests.chaos import checks
 from tests.chaos.boxed import world_of
 from tests.chaos.catalogue import KEEPING, KINDS, MissingError
-from tests.chaos.surroundings import UNKNOWN, Backups, Deploy
+from tests.chaos.surroundings import Backups, Deploy
 from tests.chaos.world import APP, NAMES, pause
 from tests.support.processes import below
 from tests.support.waiting import wait_until
@@ -62,6 +62,8 @@ class Player:
         self._note = ""
         # The number of rows of each life of the app that the last snapshot has to contain.
         self._rows: dict[str, int] = {}
+        # The faults of this hand-over that may have prevented the last snapshot.
+        self._unsaving: list[str] = []
 
     def play(self) -> int:
         """Play all rounds and return their number. Raises Violation."""
@@ -84,6 +86,7 @@ class Player:
     def _play(self, one: Round) -> None:
         world = self._world
         world.unread = world.may_be_killed = False
+        self._unsaving.clear()
         enter, leave = {
             "start": (self._start, self._settle),
             "running": (lambda: None, self._settle),
@@ -109,8 +112,12 @@ class Player:
                 if world.prober is not None:
                     world.prober.now = f"{one.phase}:{fault}"
                 with contextlib.suppress(MissingError):
-                    undo = KINDS[fault.kind].act(world, chance)
+                    kind = KINDS[fault.kind]
+                    undo = kind.act(world, chance)
                     self._met[fault.kind, one.phase] += 1
+                    # A repository is shared with the container that takes over.
+                    if kind.unsaves and (world is self._world or {*kind.flavours} <= {*KEEPING}):
+                        self._unsaving.append(str(fault))
                     if undo is not None:
                         self._undo.append(undo)
         if one.phase in {"restore", "hand-over"}:
@@ -186,6 +193,7 @@ class Player:
         self._expect_note(old)
         if isinstance(old.around, Deploy) and isinstance(new.around, Deploy):
             new.around.device, new.around.saved = old.around.device, old.around.saved
+            new.around.unsure, new.around.lost = old.around.unsure, old.around.lost
         self._world = new
         self._settle()
 
@@ -195,16 +203,18 @@ class Player:
         (self._world.folder / ".moltis" / "note").write_text(self._note)
 
     def _expect_note(self, old: World) -> None:
-        """Expect the note and every row from the next one, unless the log says that no last snapshot was taken."""
+        """Expect the note and every row from the next one, unless a fault has prevented the last snapshot."""
         if old.output.find("handed over", old.since, whole=True) is not None:
             self._rows |= old.acknowledged()
             if isinstance(old.around, Deploy):
-                old.around.saved = old.around.device not in {"", UNKNOWN}
+                old.around.saved = bool(old.around.device)
             return
+        if not self._unsaving:
+            self._look("last snapshot", ["there is none, and no fault prevented it"])
         self._note = ""
         self._met["no last snapshot", "hand-over"] += 1
         if isinstance(old.around, Deploy) and not old.around.saved:
-            old.around.device = UNKNOWN
+            old.around.device, old.around.unsure = "", True
 
     def _ask_to_stop(self) -> None:
         world = self._world
@@ -244,6 +254,7 @@ class Player:
         self._look("files", checks.files(world, self._note))
         self._look("rows", checks.rows(world, self._rows))
         self._look("device", checks.device(world))
+        self._look("writers", checks.writers(world))
         self._look_back()
 
     def _was_killed(self) -> bool:
@@ -327,6 +338,7 @@ class Player:
         if files:
             world.close_output()
             self._look(_LAST_LINES, [] if world.unread else world.output.missing())
+            self._look("writers", checks.writers(world))
         world.ended = True
         self._look("files", [name for name in ("http", "control.sock") if (world.run_dir / name).exists()])
         self._look_back()
