@@ -6,9 +6,10 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
+from supervisor.core.health import FLAPPING_FAILURES
 from tests.chaos.sight import MARK, Use
 from tests.chaos.surroundings import Backups, Deploy
-from tests.chaos.world import APP, SECRETS
+from tests.chaos.world import APP, SECRETS, WRITERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,8 @@ _DEFECTS = frozenset({"internal error", "service crashed", "impossible event ign
 _AT_REST = frozenset({"inactive", "ended", "failed"})
 _UNFOLLOWED = frozenset({"starting", "tailscaled down", "restoring", "standby", "held"})
 _ENDING = frozenset({"stopping", "quitting", "killing", "cleaning"})
+# States of health's components in which a process lives.
+_ALIVE = frozenset({"running", "flapping", "starting", "not ready"})
 # Variables that only the supervisor gets.
 _PRIVATE = "SUPERVISOR_"
 
@@ -50,6 +53,36 @@ def untruths(world: World) -> list[str]:
             found.append(f"{name} is {each['state']}")
         elif world.pid_of(name) != world.outer(each["pid"]):
             found.append(f"{name} is reported as {each['pid']} and is {world.pid_of(name)}")
+    return found
+
+
+def health(world: World) -> list[str]:
+    """Return how /health and /readyz contradict the kernel."""
+    before = {name: world.pid_of(name) for name in WRITERS}
+    try:
+        status, body = world.health("/health")
+        ready, _ = world.health("/readyz")
+    except OSError as error:
+        return [f"health does not answer: {error!r}"]
+    if before != {name: world.pid_of(name) for name in WRITERS}:
+        return ["the processes change"]
+    parts = {name: part for name, (part, *_) in body["checks"].items()}
+    told = {name: parts[name]["observedValue"] for name in WRITERS}
+    found = [
+        f"/health calls {name} {told[name]}, and its pid is {pid}"
+        for name, pid in before.items()
+        if (pid is not None) != (told[name] in _ALIVE)
+    ]
+    fails = [name for name, part in parts.items() if part["status"] == "fail"]
+    wants = 503 if fails else 200
+    if (status, ready) != (wants, wants):
+        found.append(f"/health answers {status} and /readyz {ready}, and {fails or 'nothing'} fails")
+    crashes = sum(record["message"] == "exited" and record["child"] == APP for record in world.output.records)
+    flaps = told[APP] == "flapping" and crashes >= FLAPPING_FAILURES
+    if before[APP] is None and APP not in fails:
+        found.append("/health passes without the app")
+    if before[APP] is not None and fails and not (fails == [APP] and flaps):
+        found.append(f"{fails} fail in {parts}")
     return found
 
 

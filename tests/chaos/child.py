@@ -2,7 +2,8 @@
 
     python child.py FOLDER NAME
 
-The app also stores rows if there is a folder `FOLDER/kept`, and writes their number there.
+The app also stores rows if there is a folder `FOLDER/kept`, and writes their number there, and answers probes on the
+port in `FOLDER/port`.
 
 A line is `NAME LIFE NUMBER PAD.`; the pad's length depends on the number, so that a torn line shows. The number of
 lines is stored in `FOLDER/counts/NAME.LIFE` before the next one is written. Orders come by datagrams to
@@ -71,6 +72,25 @@ class Keeper:
         self._database.execute("INSERT INTO rows VALUES (?, ?)", (LIFE, self._number))
         self._number += 1
         self._count[:8] = struct.pack("=Q", self._number)
+
+
+def listen() -> socket.socket:
+    """Return a socket on which probes are answered."""
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with open(f"{FOLDER}/port", encoding="ascii") as file:
+        server.bind(("127.0.0.1", int(file.read())))
+    server.listen(100)
+    return server
+
+
+def answer(server: socket.socket) -> None:
+    """Answer one probe; it may have given up already."""
+    client, _ = server.accept()
+    with client, contextlib.suppress(OSError):
+        client.settimeout(1.0)
+        client.recv(4096)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
 def counter(path: str) -> mmap.mmap:
@@ -201,12 +221,17 @@ def main() -> None:
     inbox.bind(path)
     writer = Writer()
     keeper = Keeper() if NAME == "moltis" and os.path.isdir(f"{FOLDER}/kept") else None
+    server = listen() if NAME == "moltis" else None
+    inboxes = [inbox, *([server] if server is not None else [])]
     known = orders(writer)
     for turn in itertools.count():
         writer.write()
         if keeper is not None and turn % EACH == 0:
             keeper.keep()
-        if select.select([inbox], [], [], PAUSE_S)[0]:
+        came = select.select(inboxes, [], [], PAUSE_S)[0]
+        if server is not None and server in came:
+            answer(server)
+        if inbox in came:
             word, _, argument = inbox.recv(65536).decode().partition(" ")
             known[word](*([argument] if argument else []))
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import http
 import signal
+import time
 from typing import TYPE_CHECKING
 
-from tests.chaos.kinds import fault
-from tests.chaos.world import NAMES, WRITERS, pause
+from tests.chaos.kinds import IMAGES, fault
+from tests.chaos.world import APP, NAMES, WRITERS, pause
+from tests.support.waiting import wait_until
+
+# Three probes in a row, and a busy machine.
+_HUNG_S = 15.0
 
 if TYPE_CHECKING:
     import random
@@ -41,6 +48,31 @@ def _hold_child(world: World, chance: random.Random) -> Undo:
             world.send(signal.SIGCONT, pid)
 
     return release
+
+
+@fault("hang-app", lacks=dict.fromkeys(IMAGES, "it takes a minute until the image's probes tell"))
+def _hang_app(world: World, _chance: random.Random) -> None:
+    """Hold the app until it is no longer ready; it is not restarted yet."""
+    pid = world.pid_of(APP)
+    with contextlib.suppress(OSError, AssertionError):
+        # Before its first answer it is not hung but starting, and a container that takes over counts as ready.
+        wait_until(lambda: world.processes()[APP]["ready"], 2.0)
+        world.signal(APP, signal.SIGSTOP)
+        if pid is not None and world.pid_of(APP) == pid and not _is_noticed(world, pid):
+            world.problems.append(f"the app is held for {_HUNG_S:g} s, and /readyz is still 200")
+    if pid is not None:
+        world.send(signal.SIGCONT, pid)
+
+
+def _is_noticed(world: World, pid: int) -> bool:
+    """Wait until the app is not ready, or ends; return whether it did, or the supervisor ends."""
+    end_s = time.monotonic() + _HUNG_S
+    while time.monotonic() < end_s:
+        with contextlib.suppress(OSError):
+            if world.pid_of(APP) != pid or world.health("/readyz")[0] != http.HTTPStatus.OK:
+                return True
+        pause(0.05)
+    return not world.is_alive()
 
 
 @fault("hold-supervisor", lacks={"image-gvisor": "from inside a sandbox its process 1 cannot be held still"})

@@ -197,6 +197,18 @@ DEFECTS = {
         "MOST_CONNECTIONS = 100_000",
         ("health", "leaks"),
     ),
+    "liveness that always fails": Defect(
+        "web/front.py", 'is_well = path == "/healthz" or ', 'is_well = path != "/healthz" and ', ("health",)
+    ),
+    "health that always passes": Defect(
+        "web/front.py",
+        "        verdict = schemas.health(context, signed_in=False)\n",
+        "        verdict = schemas.health(context, signed_in=False)\n        return _encode(verdict), 200\n",
+        ("truth of health",),
+    ),
+    "a hung app taken for ready": Defect(
+        "core/health.py", "    if misses >= MISSES:\n", "    if False:\n", ("others",)
+    ),
     "no last snapshot": Defect(
         "runtime/stop.py",
         "        if self._plan.keep is not None:\n            until_s",

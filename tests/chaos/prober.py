@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 MOST_S = 0.2
 _PAUSE_S = 0.03
 _WORK = 50_000
+# For the first answer: the listening socket is there before the loop that answers.
+_FIRST_S = 20.0
 # On a busy machine a process may not run for seconds.
 _TIMEOUT_S = 30.0
+_REFUSED = "no answer: "
 _REQUEST = b"GET /healthz HTTP/1.1\r\nHost: chaos\r\nConnection: close\r\n\r\n"
 
 
@@ -120,6 +123,7 @@ class Prober:
             self.problems.append(f"nothing requests health any more: {traceback.format_exc()}")
 
     def _ask_always(self) -> None:
+        first_until_s = time.monotonic() + _FIRST_S
         while not self._over.wait(_PAUSE_S):
             before, changes, now = self._excused, self._changes, self.now
             waited_s, cpu_before_s = waits_s(self._pid, os.getpid(), *carriers()), cpu_s(self._pid)
@@ -128,7 +132,11 @@ class Prober:
             took_s = time.monotonic() - begun_s
             now_s = waits_s(self._pid, os.getpid(), *carriers())
             net_s = took_s - sum(each_s - waited_s.get(thread, 0.0) for thread, each_s in now_s.items())
-            if before or changes != self._changes or (why and (self._ending or not self.answers)):
+            if before or changes != self._changes:
+                first_until_s = time.monotonic() + _FIRST_S
+                continue
+            refused = why.startswith(_REFUSED)
+            if refused and (self._ending or (not self.answers and begun_s < first_until_s)):
                 continue
             # The first answer comes once the loop runs.
             self.answers += 1
@@ -152,6 +160,8 @@ class Prober:
                 self._connected_s = time.monotonic()
                 connection.sendall(_REQUEST)
                 answer = connection.recv(4096)
+                if not answer:
+                    raise ConnectionError("closed without an answer")
         except OSError as error:
-            return repr(error)
+            return f"{_REFUSED}{error!r}"
         return "" if answer.startswith(b"HTTP/1.1 200") else f"the answer {answer[:100]!r}"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Time for all conditions to hold again: a busy machine is not a violation.
 SETTLE_S = 20.0
 _LOOK_S = 0.02
+# How soon health has to tell the truth.
+_TRUE_S = 5.0
 # Additional time of a start with backups, which may wait for a holder that is gone or a bucket that is away, and
 # restore files.
 _HOLD_S = 75.0
@@ -89,7 +91,7 @@ class Player:
         self._unsaving.clear()
         enter, leave = {
             "start": (self._start, self._settle),
-            "running": (lambda: None, self._settle),
+            "running": (lambda: None, self._settle_and_stop_app),
             "backoff": (self._enter_backoff, self._settle),
             "cleaning": (self._enter_cleaning, self._settle),
             "restore": (self._enter_restore, self._settle),
@@ -243,6 +245,7 @@ class Player:
         world.ordered.clear()
         self._hold("orders", self._started_all, patience_s)
         self._hold("truth", checks.untruths, patience_s)
+        self._hold("truth of health", checks.health, _TRUE_S)
         self._hold("zombies", checks.zombies)
         self._hold("lines", lambda each: each.output.missing())
         if world.baseline is None:
@@ -256,6 +259,16 @@ class Player:
         self._look("device", checks.device(world))
         self._look("writers", checks.writers(world))
         self._look_back()
+
+    def _settle_and_stop_app(self) -> None:
+        """Settle, and check that health reports a stopped app."""
+        self._settle()
+        for verb in ("stop", "start"):
+            with contextlib.suppress(OSError):
+                self._world.order(APP, verb)
+            self._hold("orders carried out", checks.orders)
+            self._hold("truth of health", checks.health, _TRUE_S)
+        self._world.ordered.clear()
 
     def _was_killed(self) -> bool:
         """Wait until it answers or has ended; return whether the kernel has killed it."""

@@ -27,7 +27,7 @@ from tests.chaos.output import Output
 from tests.chaos.prober import Prober
 from tests.chaos.sight import MARK, Sight
 from tests.chaos.surroundings import KEY, Surroundings, surroundings
-from tests.process.running import AS_PROCESS_1, SUPERVISOR
+from tests.process.running import AS_PROCESS_1
 from tests.support.control import ROOT
 from tests.support.processes import alive, below
 from tests.support.waiting import wait_until
@@ -44,6 +44,7 @@ NAMES = (*WRITERS, "looper")
 CHILD = str(Path(__file__).with_name("child.py"))
 _LOOPER = 'read -r t </proc/sys/kernel/random/uuid; echo "~ $t"; exit 3'
 _GROUPS = Path("/sys/fs/cgroup")
+_WATCHED = Path(__file__).with_name("watched.py")
 _HASTENED = ROOT / "tests/backup/hastened.py"
 # A holder counts as gone after a sixth of the usual time, so that the effects of an outage are seen sooner.
 HASTE = {"silence_s": 10.0, "renew_s": 2.5, "again_s": 3.0, "patience_s": 15.0}
@@ -113,6 +114,9 @@ class World:
         # The last order of each process, if it is certain.
         self.ordered: dict[str, str] = {}
         self._orders = {name: Orders() for name in NAMES}
+        # Where the app answers probes.
+        self.app_port = _free_port()
+        (self.place / "port").write_text(str(self.app_port))
         self._write_settings()
 
     def _mount(self) -> None:
@@ -196,12 +200,18 @@ class World:
             "SUPERVISOR_BACKOFF_MAX": "300ms",
             "SUPERVISOR_GIVE_UP": "never",
             "SUPERVISOR_STOP_TIMEOUT": f"{self.around.stop_timeout_s}s",
-            "SUPERVISOR_APP_HEALTH_URL": "",
+            "SUPERVISOR_APP_HEALTH_URL": f"http://127.0.0.1:{self.app_port}/",
             "SUPERVISOR_TOKEN": TOKEN,
             "MOLTIS_PASSWORD": SPOKEN,
             **self.around.environment(),
-            **({"HASTE": json.dumps(HASTE)} if self.flavour in KEEPING else {}),
+            **self._watched(),
         }
+
+    def _watched(self) -> dict[str, str]:
+        """Return the settings of watched.py."""
+        keeps = self.flavour in KEEPING
+        wanted = {"probes": True, **({"hastened": str(_HASTENED)} if keeps else {})}
+        return {"WATCHED": json.dumps(wanted), **({"HASTE": json.dumps(HASTE)} if keeps else {})}
 
     def _client_environment(self) -> dict[str, str]:
         """Return the environment of the command: the supervisor itself, or an engine's client."""
@@ -237,8 +247,7 @@ class World:
     def _command(self) -> list[str]:
         """Return the command."""
         config = ("--config", str(self.folder / "supervisor.toml"))
-        words = program(hastened=self.flavour in KEEPING)
-        return [*self._prefix(), *words, *config, "--", str(self.folder / APP)]
+        return [*self._prefix(), *program(), *config, "--", str(self.folder / APP)]
 
     def _ask_for_health(self, port: int) -> Prober:
         return Prober((self.host, port), self.pid)
@@ -313,6 +322,17 @@ class World:
                 connection.sock.connect(str(self.run_dir / "control.sock"))
             try:
                 connection.request(method, path, body, headers)
+                answer = connection.getresponse()
+                return answer.status, json.loads(answer.read())
+            except http.client.HTTPException as error:
+                raise ConnectionError(str(error)) from error
+
+    def health(self, path: str) -> tuple[int, Any]:
+        """Return the answer of a health endpoint to an anonymous client. Raises OSError."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
+        with contextlib.closing(connection):
+            try:
+                connection.request("GET", path)
                 answer = connection.getresponse()
                 return answer.status, json.loads(answer.read())
             except http.client.HTTPException as error:
@@ -470,16 +490,17 @@ class World:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def program(*, hastened: bool = False) -> tuple[str, ...]:
-    """Return the supervisor's command: the installed one, or that of another copy of the package.
-
-    A hastened one has shorter waits in backups (see tests/backup/hastened.py).
-    """
+def program() -> tuple[str, ...]:
+    """Return the supervisor's command: the installed one, or that of another copy of the package."""
     if not package:
-        return (sys.executable, "-I", str(_HASTENED), "run") if hastened else SUPERVISOR
-    main = f"import runpy; runpy.run_path({str(_HASTENED)!r}, run_name='__main__')"
-    code = main if hastened else "from supervisor.cli import main; sys.exit(main())"
-    return (sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {package!r}); {code}", "run")
+        return (sys.executable, "-I", str(_WATCHED), "run")
+    code = f"sys.path.insert(0, {package!r}); runpy.run_path({str(_WATCHED)!r}, run_name='__main__')"
+    return (sys.executable, "-I", "-c", f"import runpy, sys; {code}", "run")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @cache
