@@ -56,6 +56,12 @@ def untruths(world: World) -> list[str]:
     return found
 
 
+def unlooped(world: World, since: int) -> list[str]:
+    """Return a problem if the process that always fails was not started again after record number ``since``."""
+    found = world.output.find("started", since, child="looper")
+    return [] if found else ["looper is not started again"]
+
+
 def health(world: World) -> list[str]:
     """Return how /health and /readyz contradict the kernel."""
     before = {name: world.pid_of(name) for name in WRITERS}

@@ -45,6 +45,7 @@ def _commands(world: World, chance: random.Random) -> Undo:
     """Give several orders at once on the control socket by `docker exec`."""
     name = _box(world).box.name
     orders = [(chance.choice(("start", "stop", "restart")), chance.choice(NAMES)) for _ in range(3)]
+    world.stopped |= {process for verb, process in orders if verb == "stop"}
     running = [
         subprocess.Popen(
             ["docker", "exec", name, "moltis-supervisor", *order], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -209,6 +209,12 @@ DEFECTS = {
     "a hung app taken for ready": Defect(
         "core/health.py", "    if misses >= MISSES:\n", "    if False:\n", ("others",)
     ),
+    "a child that is not restarted": Defect(
+        "core/process.py",
+        "FORCE_STOP=_go_inactive, RETRY_DUE=_spawn)",
+        "FORCE_STOP=_go_inactive, RETRY_DUE=_nothing)",
+        ("truth", "crash loop"),
+    ),
     "no last snapshot": Defect(
         "runtime/stop.py",
         "        if self._plan.keep is not None:\n            until_s",

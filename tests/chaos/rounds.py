@@ -15,7 +15,7 @@ from tests.chaos import checks
 from tests.chaos.boxed import world_of
 from tests.chaos.catalogue import KEEPING, KINDS, MissingError
 from tests.chaos.surroundings import Backups, Deploy
-from tests.chaos.world import APP, NAMES, pause
+from tests.chaos.world import APP, pause
 from tests.support.processes import below
 from tests.support.waiting import wait_until
 
@@ -134,18 +134,21 @@ class Player:
 
     def _enter_backoff(self) -> None:
         since = len(self._world.output.records)
-        self._world.tell("side", "exit 1")
+        self._tell("side", "exit 1")
         self._see("will be restarted", since, "side")
 
     def _enter_cleaning(self) -> None:
         since = len(self._world.output.records)
-        self._world.tell("maker", "daemons 24")
-        self._world.tell("maker", "exit 0")
+        self._tell("maker", "daemons 24")
+        self._tell("maker", "exit 0")
         self._see("exited", since, "maker")
 
+    def _tell(self, name: str, order: str) -> None:
+        """Send a child an order once it listens."""
+        wait_until(lambda: self._world.tell(name, order), what=f"{name} to listen")
+
     def _see(self, message: str, since: int, child: str) -> None:
-        with contextlib.suppress(AssertionError):
-            wait_until(lambda: self._world.output.find(message, since, child=child), 2.0, what=message)
+        wait_until(lambda: self._world.output.find(message, since, child=child), what=f"{child} {message}")
 
     def _enter_restore(self) -> None:
         """Stop in order, lose all files, and start again."""
@@ -243,8 +246,11 @@ class Player:
         self._hold("orders carried out", checks.orders)
         # From here on all processes have to run.
         world.ordered.clear()
-        self._hold("orders", self._started_all, patience_s)
+        self._hold("orders", self._started_stopped, patience_s)
         self._hold("truth", checks.untruths, patience_s)
+        world.stopped.clear()
+        since = len(world.output.records)
+        self._hold("crash loop", lambda each: checks.unlooped(each, since))
         self._hold("truth of health", checks.health, _TRUE_S)
         self._hold("zombies", checks.zombies)
         self._hold("lines", lambda each: each.output.missing())
@@ -280,10 +286,10 @@ class Player:
             )
         return world.popen.poll() is not None and _is_killed(world)
 
-    def _started_all(self, world: World) -> list[str]:
-        """Order all to start, whatever they were ordered before; return the refusals, as of a held start."""
+    def _started_stopped(self, world: World) -> list[str]:
+        """Order those to start that were ordered to stop; return the refusals, as of a held start."""
         found = []
-        for name in NAMES:
+        for name in sorted(world.stopped):
             try:
                 status, answer = world.api("POST", f"/api/processes/{name}/start")
             except OSError as error:

@@ -113,6 +113,8 @@ class World:
         self.problems: list[str] = []
         # The last order of each process, if it is certain.
         self.ordered: dict[str, str] = {}
+        # Those that were ordered to stop, carried out or not; the others have to come back by themselves.
+        self.stopped: set[str] = set()
         self._orders = {name: Orders() for name in NAMES}
         # Where the app answers probes.
         self.app_port = _free_port()
@@ -240,6 +242,7 @@ class World:
             )
         self.killed = self.ended = False
         self.ordered.clear()
+        self.stopped.clear()
         record = wait_until(lambda: self._started(since), what="the start")
         self.pid = self._find()
         self.prober = self._ask_for_health(int(record["listen"].rpartition(":")[2]))
@@ -350,6 +353,8 @@ class World:
             orders.count += 1
             mine = orders.count
         self.ordered.pop(name, None)
+        if verb == "stop":
+            self.stopped.add(name)
         try:
             status, _ = self.api("POST", f"/api/processes/{name}/{verb}")
         finally:
