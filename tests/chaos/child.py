@@ -5,8 +5,9 @@
 The app also stores rows if there is a folder `FOLDER/kept`, and writes their number there, and answers probes on the
 port in `FOLDER/port`.
 
-A line is `NAME LIFE NUMBER PAD.`; the pad's length depends on the number, so that a torn line shows. The number of
-lines is stored in `FOLDER/counts/NAME.LIFE` before the next one is written. Orders come by datagrams to
+A line is `NAME LIFE NUMBER PAD.`; the pad's length depends on the number, so that a torn line shows. A long one has
+`long SIZE BODY` there, and a said one `say TEXT`. LIFE ends with `.2` on standard error. The number of lines of each
+stream is stored in `FOLDER/counts/NAME.LIFE` before the next one is written. Orders come by datagrams to
 `FOLDER/NAME.sock`. Only the standard library is used, as it starts hundreds of times.
 """
 
@@ -37,10 +38,12 @@ LIFE = f"{time.monotonic_ns():x}"
 
 
 class Writer:
-    """Writes the lines and stores their count."""
+    """Writes the lines of one stream and stores their count."""
 
-    def __init__(self) -> None:
-        self._count = counter(f"{FOLDER}/counts/{NAME}.{LIFE}")
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._life = LIFE if fd == 1 else f"{LIFE}.{fd}"
+        self._count = counter(f"{FOLDER}/counts/{NAME}.{self._life}")
         self.number = 0
 
     def write(self, count: int = 1) -> None:
@@ -48,10 +51,33 @@ class Writer:
         while count:
             some = min(count, AT_ONCE)
             numbers = range(self.number, self.number + some)
-            send("".join(f"{NAME} {LIFE} {number} {'x' * (number % MOST_PAD)}.\n" for number in numbers).encode())
-            self.number += some
-            self._count[:8] = struct.pack("=Q", self.number)
+            text = "".join(f"{NAME} {self._life} {number} {'x' * (number % MOST_PAD)}.\n" for number in numbers)
+            send(text.encode(), self._fd)
+            self._add(some)
             count -= some
+
+    def half(self) -> None:
+        """Write a line in two parts."""
+        text = f"{NAME} {self._life} {self.number} {'x' * (self.number % MOST_PAD)}.\n".encode()
+        send(text[:7], self._fd)
+        time.sleep(0.05)
+        send(text[7:], self._fd)
+        self._add(1)
+
+    def say(self, text: str) -> None:
+        """Write a line with this text."""
+        send(f"{NAME} {self._life} {self.number} say {text}\n".encode(), self._fd)
+        self._add(1)
+
+    def long(self, size: str) -> None:
+        """Write a line with a body of this size, in which each part differs."""
+        body = "".join(f"~{number:07x}" for number in range(int(size) // 8 + 1))[: int(size)]
+        send(f"{NAME} {self._life} {self.number} long {size} {body}\n".encode(), self._fd)
+        self._add(1)
+
+    def _add(self, count: int) -> None:
+        self.number += count
+        self._count[:8] = struct.pack("=Q", self.number)
 
 
 class Keeper:
@@ -151,23 +177,15 @@ def zombies(count: int) -> None:
             os.waitpid(-1, 0)
 
 
-def orders(writer: Writer) -> dict[str, Callable[..., object]]:
+def orders(writer: Writer, errors: Writer) -> dict[str, Callable[..., object]]:
     """Return the orders that it understands."""
-
-    def half() -> None:
-        text = f"{NAME} {LIFE} {writer.number} {'x' * (writer.number % MOST_PAD)}.\n".encode()
-        send(text[:7])
-        time.sleep(0.05)
-        send(text[7:])
-        writer.number += 1
-
     kept: list[bytes] = []
     return {
         "burst": lambda count: writer.write(int(count)),
-        "half": half,
-        "long": lambda size: send(b"~" * int(size) + b"\n"),
+        "half": writer.half,
+        "long": writer.long,
         "rubbish": lambda size: send(os.urandom(int(size)).replace(b"\n", b" ") + b"\n"),
-        "say": lambda text: send(b"~ " + text.encode() + b"\n"),
+        "say": writer.say,
         "exit": lambda code: os._exit(int(code)),
         "abort": os.abort,
         "zombies": lambda count: zombies(int(count)),
@@ -176,7 +194,7 @@ def orders(writer: Writer) -> dict[str, Callable[..., object]]:
         "hoard": hoard,
         "stubborn": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
         "slow": slow,
-        "errors": lambda count: send(b"~ an error\n" * int(count), 2),
+        "errors": lambda count: errors.write(int(count)),
         "spin": spin,
         "eat": lambda size: kept.append(b"x" * int(size)),
     }
@@ -219,11 +237,11 @@ def main() -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     inbox.bind(path)
-    writer = Writer()
+    writer = Writer(1)
     keeper = Keeper() if NAME == "moltis" and os.path.isdir(f"{FOLDER}/kept") else None
     server = listen() if NAME == "moltis" else None
     inboxes = [inbox, *([server] if server is not None else [])]
-    known = orders(writer)
+    known = orders(writer, Writer(2))
     for turn in itertools.count():
         writer.write()
         if keeper is not None and turn % EACH == 0:

@@ -36,6 +36,8 @@ FLAVOURS = {
 # Those of the image, which need an engine: see boxed.py.
 IMAGES = {"image-limits": 1, "image-read-only": 1, "image-user": 1, "image-gvisor": 1}
 WEIGHTS = FLAVOURS | IMAGES
+# Those with a log that drops lines.
+DROPPING = ("drop", "image-user")
 # Those with a repository, those with a bucket, and those with a tailnet.
 KEEPING = ("backup", "bucket", "deploy")
 IN_BUCKETS = ("bucket", "deploy")

@@ -17,13 +17,16 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from supervisor.logs.lines import MORE
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LINE = re.compile(r"([a-z0-9-]+) ([0-9a-f]+) ([0-9]+) (x*)\.\Z")
+# See child.py.
+_LINE = re.compile(r"([a-z0-9-]+) ([0-9a-f]+(?:\.2)?) ([0-9]+) (?:(x*)\.\Z|say .|long ([0-9]+) ~)")
 _MOST_PAD = 40
+_MORE = MORE.decode()
 _PIECE_BYTES = 256 * 1024
 _LOOK_S = 0.05
 
@@ -32,14 +35,17 @@ class Output:
     """The consumer of the log, on a named pipe.
 
     ``problems`` are violations; ``records`` are the supervisor's own. ``allowed`` is the number of lines that it
-    reported as dropped.
+    reported as dropped while it may drop lines: always (``drops``), or while nobody has the log open.
     """
 
-    def __init__(self, folder: Path, secrets: tuple[bytes, ...]) -> None:
+    def __init__(self, folder: Path, secrets: tuple[bytes, ...], *, drops: bool) -> None:
         self.path = folder / "out"
         self.problems: list[str] = []
         self.records: list[dict[str, Any]] = []
         self.allowed = 0
+        self._drops = self._may_drop = drops
+        # The rest of a long line, of which further pieces have to come, by source.
+        self._long: dict[str, str] = {}
         self.bytes = self._looked = 0
         self.excused: set[tuple[str, str]] = set()
         self._counts = folder / "counts"
@@ -72,8 +78,13 @@ class Output:
     def go_away(self) -> None:
         """Close the pipe."""
         with self._lock:
+            self._may_drop = True
             os.close(self._fd)
             self._fd = -1
+
+    def begin_round(self) -> None:
+        """Allow no more losses than this log allows, now that all lines have come."""
+        self._may_drop = self._drops
 
     def come_back(self) -> None:
         """Open the pipe again, and read at once."""
@@ -178,37 +189,63 @@ class Output:
         """Store a record of the supervisor."""
         self.records.append(record)
         if record["message"] == "log lines lost":
-            self.allowed += record["count"]
-        elif record["message"] == "exited" and record["child"] in self._current:
-            self._ended.add((record["child"], self._current[record["child"]]))
+            self.allowed += record["count"] if self._may_drop else 0
+        elif record["message"] == "exited":
+            for source in (record["child"], record["child"] + ".2"):
+                if source in self._current:
+                    self._ended.add((record["child"], self._current[source]))
 
     def _look_at(self, record: dict[str, Any]) -> None:
         if record["process"] == "supervisor":
             self._take_own(record)
             return
         name, message = record["process"], record["message"]
-        if message.startswith("~") or record["stream"] != "stdout" or not message.startswith(name):
+        source = name if record["stream"] == "stdout" else f"{name}.2"
+        if self._continues(source, message) or not message.startswith(name):
             return
         found = _LINE.match(message)
-        if found is None or found[1] != name or len(found[4]) != int(found[3]) % _MOST_PAD:
+        if found is None or found[1] != name or (found[4] is not None and len(found[4]) != int(found[3]) % _MOST_PAD):
             # The last output of one that was killed; any output after that shows that it was not.
-            self._torn[name] = message
+            self._torn[source] = message
             return
-        life, number = found[2], int(found[3])
-        torn = self._torn.pop(name, None)
-        if torn is not None and self._current.get(name) == life:
-            self.problems.append(f"a torn line of {name}: {torn[:200]!r}")
+        if found[5] is not None:
+            self._begin_long(source, message, found)
+        self._take_line(source, found, message)
+
+    def _begin_long(self, source: str, message: str, found: re.Match[str]) -> None:
+        size = int(found[5])
+        body = "".join(f"~{number:07x}" for number in range(size // 8 + 1))[:size]
+        self._long[source] = message[: found.end() - 1] + body
+        if not self._continues(source, message):
+            self.problems.append(f"a long line of {source} differs: {message[:60]!r}")
+
+    def _continues(self, source: str, message: str) -> bool:
+        """Return whether this is the next piece of a long line, which is torn if that does not come."""
+        rest = self._long.pop(source, "")
+        piece = message.removesuffix(_MORE)
+        is_next = bool(rest) and rest.startswith(piece)
+        if is_next and piece != message:
+            self._long[source] = rest[len(piece) :]
+        elif rest and rest != piece and not self._may_drop:
+            self._torn[source] = rest
+        return is_next
+
+    def _take_line(self, source: str, found: re.Match[str], message: str) -> None:
+        name, life, number = found[1], found[2], int(found[3])
+        torn = self._torn.pop(source, None)
+        if torn is not None and self._current.get(source) == life:
+            self.problems.append(f"a torn line of {source}: {torn[:200]!r}")
         seen = self._seen.get((name, life), 0)
         if number < seen:
             self.problems.append(f"a line twice or out of order: {message[:60]!r} after {seen - 1}")
         if (name, life) not in self.excused:
             self._missing += max(0, number - seen)
-        if seen and self._current.get(name) != life:
+        if seen and self._current.get(source) != life:
             self.problems.append(f"a line of an earlier life: {message[:60]!r}")
         if (name, life) in self._ended:
             self.problems.append(f"a line after the record of its exit: {message[:60]!r}")
         self._seen[name, life] = number + 1
-        self._current[name] = life
+        self._current[source] = life
 
 
 def _waiting_bytes(fd: int) -> int:

@@ -215,6 +215,17 @@ DEFECTS = {
         "FORCE_STOP=_go_inactive, RETRY_DUE=_nothing)",
         ("truth", "crash loop"),
     ),
+    "standard error discarded": Defect(
+        "logs/pipeline.py",
+        "        # Imported with the first lines.\n        from supervisor.logs.parse import parse_batch\n",
+        '        if source.stream == "stderr":\n            return\n'
+        "        from supervisor.logs.parse import parse_batch\n",
+        _LINES,
+    ),
+    "a full log with little patience": Defect(
+        "logs/pipeline.py", "\nPATIENCE_S = 60.0\n", "\nPATIENCE_S = 0.3\n", _LINES
+    ),
+    "a long line cut": Defect("logs/lines.py", 'MORE + b"\\n", rest[cut:]', 'MORE + b"\\n", rest[cut + 1 :]', _LINES),
     "no last snapshot": Defect(
         "runtime/stop.py",
         "        if self._plan.keep is not None:\n            until_s",

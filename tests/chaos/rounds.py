@@ -89,6 +89,7 @@ class Player:
         world = self._world
         world.unread = world.may_be_killed = False
         self._unsaving.clear()
+        world.output.begin_round()
         enter, leave = {
             "start": (self._start, self._settle),
             "running": (lambda: None, self._settle_and_stop_app),

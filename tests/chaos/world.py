@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.chaos.groups import Group
-from tests.chaos.kinds import KEEPING
+from tests.chaos.kinds import DROPPING, KEEPING
 from tests.chaos.output import Output
 from tests.chaos.prober import Prober
 from tests.chaos.sight import MARK, Sight
@@ -94,7 +94,7 @@ class World:
         self.mounted = self.may_freeze = False
         self._mount()
         self.around: Surroundings = surroundings(flavour, self.folder, before)
-        self.output = Output(self.place, tuple(map(str.encode, SECRETS)))
+        self.output = Output(self.place, tuple(map(str.encode, SECRETS)), drops=flavour in DROPPING)
         self.prober: Prober | None = None
         self.popen: subprocess.Popen[bytes] | None = None
         # The supervisor's pid, as seen from here.
