@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from typing import TYPE_CHECKING
 
+from supervisor.web.acceptor import MOST_CONNECTIONS
 from tests.chaos.kinds import fault
-from tests.chaos.world import TOKEN
+from tests.chaos.world import TOKEN, pause
+
+# A connection is closed after ten seconds without a request.
+_CLOSED_S = 6.0
 
 if TYPE_CHECKING:
     import random
@@ -18,7 +23,12 @@ if TYPE_CHECKING:
 
 def _connections(world: World, count: int, data: bytes) -> Undo:
     """Open this many connections, send this on each, and keep them open until the fault is undone."""
-    opened = []
+    _, close = _opened(world, count, data)
+    return close
+
+
+def _opened(world: World, count: int, data: bytes) -> tuple[list[socket.socket], Undo]:
+    opened: list[socket.socket] = []
     for _ in range(count):
         with contextlib.suppress(OSError):
             sock = socket.socket()
@@ -31,12 +41,29 @@ def _connections(world: World, count: int, data: bytes) -> Undo:
         for sock in opened:
             sock.close()
 
-    return close
+    return opened, close
 
 
 @fault("idle-connections")
 def _idle_connections(world: World, chance: random.Random) -> Undo:
-    return _connections(world, chance.randint(50, 300), b"")
+    """Open more connections than it keeps; the others must be closed, before all are for their silence."""
+    opened, close = _opened(world, chance.randint(300, 500), b"")
+    end_s = time.monotonic() + _CLOSED_S
+    while (left := sum(map(_is_open, opened))) > MOST_CONNECTIONS and time.monotonic() < end_s:
+        pause(0.05)
+    if left > MOST_CONNECTIONS and world.is_alive() and not world.may_be_killed:
+        world.problems.append(f"{left} connections are open")
+    return close
+
+
+def _is_open(sock: socket.socket) -> bool:
+    try:
+        sock.setblocking(False)
+        return bool(sock.recv(1))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 @fault("half-open-requests")

@@ -170,7 +170,7 @@ DEFECTS = {
         "core/process.py",
         '    "START": _set_wanted,\n',
         '    "START": _nothing,\n',
-        ("orders carried out", "orders"),
+        ("orders carried out", "orders", "truth"),
     ),
     "an end that a second TERM breaks": Defect(
         "runtime/main_loop.py",
@@ -195,7 +195,7 @@ DEFECTS = {
         "web/acceptor.py",
         "MOST_CONNECTIONS = 256",
         "MOST_CONNECTIONS = 100_000",
-        ("health", "leaks"),
+        ("others",),
     ),
     "liveness that always fails": Defect(
         "web/front.py", 'is_well = path == "/healthz" or ', 'is_well = path != "/healthz" and ', ("health",)
