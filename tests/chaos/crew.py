@@ -37,7 +37,7 @@ _ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"
 class Outcome(NamedTuple):
     """What came of a life: the violation, if any, and the smallest life that shows it.
 
-    ``late``: there was one that a busy machine causes, and it did not occur again in every replay.
+    ``late``: there was one that a busy machine causes, and it did not occur again in most replays.
     """
 
     met: Counter[tuple[str, str]]
@@ -49,29 +49,43 @@ class Outcome(NamedTuple):
 def play_through(life: Life, *, shrinks: bool = False) -> Outcome:
     """Play a life, replay it if a busy machine may have caused its violation, and reduce it if asked to."""
     met: Counter[tuple[str, str]] = Counter()
+    violation = _violation(life, met)
+    if violation is None:
+        return Outcome(met)
+    counted = _replayed(life, violation) if _is_crowded(violation) else violation
+    if counted is None:
+        return Outcome(met, late=True)
+    return Outcome(met, str(counted), str(shrink(life, counted) if shrinks else life))
+
+
+def _replayed(life: Life, first: Violation) -> Violation | None:
+    """Return the violation that counts: any other one of a replay, or this kind if it occurs in most of them.
+
+    Not every delay of a busy machine can be subtracted; something that blocks the loop does so each time.
+    """
+    again = 0
+    for done in range(_REPLAYS):
+        violation = _violation(life, Counter())
+        if violation is not None and not _is_crowded(violation):
+            return violation
+        again += violation is not None
+        if again > _REPLAYS // 2:
+            return first
+        if done - again >= _REPLAYS // 2:
+            return None
+    return None
+
+
+def _violation(life: Life, met: Counter[tuple[str, str]]) -> Violation | None:
     try:
         play(life, met)
     except Violation as violation:
-        if not _again(life, violation):
-            return Outcome(met, late=True)
-        return Outcome(met, str(violation), str(shrink(life, violation) if shrinks else life))
-    return Outcome(met)
+        return violation
+    return None
 
 
-def _again(life: Life, violation: Violation) -> bool:
-    """Return whether a violation counts: one that a busy machine may cause has to occur in each replay of the life.
-
-    Not every delay of such a machine can be subtracted; something that blocks the loop does so each time.
-    """
-    return not str(violation).startswith(CROWDED) or all(_is_crowded(life) for _ in range(_REPLAYS))
-
-
-def _is_crowded(life: Life) -> bool:
-    try:
-        play(life, Counter())
-    except Violation as second:
-        return str(second).startswith(CROWDED)
-    return False
+def _is_crowded(violation: Violation) -> bool:
+    return str(violation).startswith(CROWDED)
 
 
 def may_be_alone() -> bool:
