@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from supervisor.core.health import FLAPPING_FAILURES
@@ -83,8 +84,9 @@ def health(world: World) -> list[str]:
     wants = 503 if fails else 200
     if (status, ready) != (wants, wants):
         found.append(f"/health answers {status} and /readyz {ready}, and {fails or 'nothing'} fails")
-    crashes = sum(record["message"] == "exited" and record["child"] == APP for record in world.output.records)
-    flaps = told[APP] == "flapping" and crashes >= FLAPPING_FAILURES
+    # A start that fails counts too, and is followed by another one.
+    ends = Counter(record["message"] for record in world.output.records if record.get("child") == APP)
+    flaps = told[APP] == "flapping" and max(ends["exited"], ends["will be restarted"]) >= FLAPPING_FAILURES
     if before[APP] is None and APP not in fails:
         found.append("/health passes without the app")
     if before[APP] is not None and fails and not (fails == [APP] and flaps):

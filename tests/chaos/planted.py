@@ -226,6 +226,14 @@ DEFECTS = {
         "logs/pipeline.py", "\nPATIENCE_S = 60.0\n", "\nPATIENCE_S = 0.3\n", _LINES
     ),
     "a long line cut": Defect("logs/lines.py", 'MORE + b"\\n", rest[cut:]', 'MORE + b"\\n", rest[cut + 1 :]', _LINES),
+    "a loop blocked for a moment": Defect(
+        "runtime/child.py",
+        "        # Imported with the loop, so that no child starts later because of it.\n"
+        "        from supervisor.system.procfs import Remains\n",
+        '        time.sleep(0.13 * (self.spec.name == "maker"))\n'
+        "        from supervisor.system.procfs import Remains\n",
+        ("blocked",),
+    ),
     "no last snapshot": Defect(
         "runtime/stop.py",
         "        if self._plan.keep is not None:\n            until_s",

@@ -88,6 +88,7 @@ class Prober:
         self._excused = 0
         # A request may be excused while it is under way.
         self._changes = 0
+        self._changed_s: list[tuple[float, int]] = []
         self._ending = False
         self._connected_s = 0.0
         # The current phase and fault, for the text of a problem.
@@ -102,6 +103,12 @@ class Prober:
         """Ignore problems while the supervisor is frozen; nested calls are counted."""
         self._excused += change
         self._changes += 1
+        self._changed_s.append((time.monotonic(), self._excused))
+
+    def was_excused(self, begin_s: float, end_s: float) -> bool:
+        """Return whether problems were ignored at any time between these."""
+        before = [excused for at_s, excused in self._changed_s if at_s <= begin_s]
+        return any(before[-1:]) or any(begin_s < at_s <= end_s for at_s, _ in self._changed_s)
 
     def end(self) -> None:
         """Accept refused connections from now on: it is stopping."""

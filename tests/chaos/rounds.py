@@ -44,7 +44,8 @@ _KILLED_INSIDE = "sigprocmask unblock failed"
 # Beginnings of violations that a busy machine can cause: a right but late health answer, or a stop whose
 # half second for the reader of its log was over before the supervisor could run.
 _LAST_LINES = "the last lines"
-CROWDED = ("health: health took", _LAST_LINES)
+_BLOCKED = "blocked"
+CROWDED = ("health: health took", _LAST_LINES, _BLOCKED)
 
 
 class Violation(Exception):  # noqa: N818 - not an error of the code that raises it
@@ -304,6 +305,7 @@ class Player:
         assert world.prober is not None
         self._look("output", world.output.problems)
         self._look("health", world.prober.problems)
+        self._look(_BLOCKED, world.blocked())
         self._look("defects", checks.defects(world))
         self._look("others", world.problems)
 

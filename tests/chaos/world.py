@@ -212,7 +212,7 @@ class World:
     def _watched(self) -> dict[str, str]:
         """Return the settings of watched.py."""
         keeps = self.flavour in KEEPING
-        wanted = {"probes": True, **({"hastened": str(_HASTENED)} if keeps else {})}
+        wanted = {"probes": True, "blocked": str(self.place / "blocked"), "hastened": str(_HASTENED) if keeps else ""}
         return {"WATCHED": json.dumps(wanted), **({"HASTE": json.dumps(HASTE)} if keeps else {})}
 
     def _client_environment(self) -> dict[str, str]:
@@ -241,6 +241,7 @@ class World:
                 cwd="/",
             )
         self.killed = self.ended = False
+        (self.place / "blocked").unlink(missing_ok=True)
         self.ordered.clear()
         self.stopped.clear()
         record = wait_until(lambda: self._started(since), what="the start")
@@ -299,6 +300,16 @@ class World:
     def tell(self, name: str, order: str) -> bool:
         """Send a child an order, if it listens."""
         return self.sight.tell(str(self.place / f"{name}.sock"), order)
+
+    def blocked(self) -> list[str]:
+        """Return when the event loop was blocked for too long, except while the supervisor was held still."""
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.place / "blocked").read_text().splitlines():
+                begin_s, end_s, own_s, what = line.split(" ", 3)
+                if self.prober is not None and not self.prober.was_excused(float(begin_s), float(end_s)):
+                    found.append(f"the loop was blocked for {float(own_s):.3f} s by {what}")
+        return found
 
     def second(self) -> tuple[int, str]:
         """Start a second supervisor in the same place, and return its exit code and output."""
