@@ -101,7 +101,7 @@ def assess(snapshot: Snapshot, now_s: float) -> Verdict:
         parts.append(_OPEN_PROXY)
     if snapshot.credential_warnings:
         parts += _credentials(snapshot, now_s)
-    if snapshot.backup.stands_in(now_s) and not all(view.ever_ready for view in snapshot.processes if view.critical):
+    if snapshot.backup.stands_in(now_s) and not all(view.answered for view in snapshot.processes if view.critical):
         # The platform must not end the container for it, while it waits.
         until_s = snapshot.backup.ready_until_s
         parts = [part._replace(status=WARN, until_s=until_s) if part.status == FAIL else part for part in parts]

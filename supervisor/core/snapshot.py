@@ -42,9 +42,9 @@ class ProcessView(NamedTuple):
     """The public state of a process.
 
     ``ready`` is the result of its probe (without one, whether it is alive); ``ready_why`` is why not. ``ever_ready`` is
-    about the current run. ``restarts`` are counted by the kind of the exit before each. ``hung`` is whether it is being
-    ended because it stopped responding. ``external_url`` is the URL of its own that it was started with, None if it is
-    not told any.
+    about the current run, ``answered`` about all of them. ``restarts`` are counted by the kind of the exit before each.
+    ``hung`` is whether it is being ended because it stopped responding. ``external_url`` is the URL of its own that it
+    was started with, None if it is not told any.
     """
 
     name: str
@@ -57,6 +57,7 @@ class ProcessView(NamedTuple):
     ready_why: str = ""
     ready_since_s: float | None = None
     ever_ready: bool = False
+    answered: bool = False
     restarts_by: Counts = ()
     failures: int = 0
     next_try_s: float | None = None

@@ -204,6 +204,7 @@ class Child:
             started_s=now_s,
             ready=not probed,
             ever_ready=not probed,
+            answered=self.view.answered or not probed,
             ready_why="it has not answered yet" if probed else "",
             ready_since_s=None if probed else now_s,
             restarts_by=self._restarts_by(),
@@ -364,7 +365,8 @@ class Child:
         if self.view.pid is None or (self.view.ready, self.view.ready_why) == (ready, why):
             return False
         since_s = self.view.ready_since_s if self.view.ready == ready else time.monotonic()
-        self._show(ready=ready, ready_why=why, ready_since_s=since_s, ever_ready=self.view.ever_ready or ready)
+        ever_ready, answered = self.view.ever_ready or ready, self.view.answered or ready
+        self._show(ready=ready, ready_why=why, ready_since_s=since_s, ever_ready=ever_ready, answered=answered)
         return True
 
     def signal(self, number: int, *, group: bool = False) -> None:

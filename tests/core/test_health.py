@@ -14,7 +14,9 @@ from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapsh
 from supervisor.core.tailnet_states import STATES, TailnetState
 
 NOW = 10_000.0
-UP = ProcessView("moltis", State.RUNNING, critical=True, pid=1, ready=True, ready_since_s=0.0, ever_ready=True)
+UP = ProcessView(
+    "moltis", State.RUNNING, critical=True, pid=1, ready=True, ready_since_s=0.0, ever_ready=True, answered=True
+)
 ON = TailnetView("embedded", "connected", 0.0, up=True)
 
 
@@ -64,7 +66,7 @@ def test_after_a_take_over_it_is_ready_until_the_app_had_its_time() -> None:
     held = BackupView(state=BackupState.STARTING, holds=True, rehearsed=True, ready_until_s=NOW + 60)
     worker = UP._replace(name="worker", critical=False, ready=False, ever_ready=False)
     down = UP._replace(ready=False, ready_why="no answer")
-    starting = world(down._replace(ever_ready=False), worker, backup=held)
+    starting = world(down._replace(ever_ready=False, answered=False), worker, backup=held)
     assert (status(starting), ready(starting, NOW)[0]) == ("warn", True)
     assert status(starting, NOW + 60) == "fail"
     assert status(world(down, worker, backup=held)) == "fail"
@@ -76,6 +78,14 @@ def test_one_that_was_replaced_is_not_ready_though_it_had_rehearsed() -> None:
     view = BackupView(state=BackupState.STANDBY, holds=True, rehearsed=True)
     assert status(world(down, backup=view)) == "warn"
     assert status(world(down, backup=view._replace(state=BackupState.REPLACED))) == "fail"
+
+
+def test_after_a_take_over_an_app_that_answered_once_counts_whatever_its_next_runs_do() -> None:
+    """A crash right after the first answer is told at once, also while the next run has not answered yet."""
+    held = BackupView(rehearsed=True, ready_until_s=NOW + 60)
+    again = UP._replace(ready=False, ready_why="it has not answered yet", ever_ready=False)
+    for view in (again, again._replace(state=State.BACKOFF, pid=None), again._replace(state=State.INACTIVE, pid=None)):
+        assert (status(world(view, backup=held)), ready(world(view, backup=held), NOW)[0]) == ("fail", False)
 
 
 def test_the_worst_is_told_first() -> None:

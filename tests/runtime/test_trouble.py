@@ -168,6 +168,20 @@ def test_a_spawn_without_descriptors_is_an_event_like_a_crash(engine: Engine) ->
     assert set(os.listdir("/proc/self/fd")) == before
 
 
+def test_that_a_process_has_answered_outlives_its_run(engine: Engine) -> None:
+    """Its next run has not answered yet; after a take-over only a process that never answered is waited for."""
+    child = engine.children["first"]
+    child.spec = child.spec._replace(probe=TcpProbe("127.0.0.1", 1))
+    child._show(ready=False, ever_ready=False, answered=False)
+    engine.update_readiness("first", ready=True, why="")
+    pids = {*engine.reaper.owned}
+    child._spawn()
+    for pid in {*engine.reaper.owned} - pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert (child.view.ready, child.view.ever_ready, child.view.answered) == (False, False, True)
+
+
 async def test_an_answer_of_an_earlier_life_says_nothing_about_this_one(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
