@@ -25,7 +25,8 @@ _AT_REST = frozenset({"inactive", "ended", "failed"})
 _UNFOLLOWED = frozenset({"starting", "tailscaled down", "restoring", "standby", "held"})
 _ENDING = frozenset({"stopping", "quitting", "killing", "cleaning"})
 # States of health's components in which a process lives.
-_ALIVE = frozenset({"running", "flapping", "starting", "not ready"})
+_UNREADY = frozenset({"starting", "not ready"})
+_ALIVE = _UNREADY | {"running", "flapping"}
 # Variables that only the supervisor gets.
 _PRIVATE = "SUPERVISOR_"
 
@@ -87,6 +88,8 @@ def health(world: World) -> list[str]:
     # A start that fails counts too, and is followed by another one.
     ends = Counter(record["message"] for record in world.output.records if record.get("child") == APP)
     flaps = told[APP] == "flapping" and max(ends["exited"], ends["will be restarted"]) >= FLAPPING_FAILURES
+    if told[APP] in _UNREADY:
+        found.append(f"the app is {told[APP]}")
     if before[APP] is None and APP not in fails:
         found.append("/health passes without the app")
     if before[APP] is not None and fails and not (fails == [APP] and flaps):

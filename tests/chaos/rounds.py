@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Time for all conditions to hold again: a busy machine is not a violation.
 SETTLE_S = 20.0
 _LOOK_S = 0.02
-# How soon health has to tell the truth.
+# How soon health has to tell that the app is down; up, it has to answer a probe first.
 _TRUE_S = 5.0
 # Additional time of a start with backups, which may wait for a holder that is gone or a bucket that is away, and
 # restore files.
@@ -253,7 +253,7 @@ class Player:
         world.stopped.clear()
         since = len(world.output.records)
         self._hold("crash loop", lambda each: checks.unlooped(each, since))
-        self._hold("truth of health", checks.health, _TRUE_S)
+        self._hold("truth of health", checks.health)
         self._hold("zombies", checks.zombies)
         self._hold("lines", lambda each: each.output.missing())
         if world.baseline is None:
@@ -271,11 +271,11 @@ class Player:
     def _settle_and_stop_app(self) -> None:
         """Settle, and check that health reports a stopped app."""
         self._settle()
-        for verb in ("stop", "start"):
+        for verb, deadline_s in (("stop", _TRUE_S), ("start", SETTLE_S)):
             with contextlib.suppress(OSError):
                 self._world.order(APP, verb)
             self._hold("orders carried out", checks.orders)
-            self._hold("truth of health", checks.health, _TRUE_S)
+            self._hold("truth of health", checks.health, deadline_s)
         self._world.ordered.clear()
 
     def _was_killed(self) -> bool:
