@@ -12,12 +12,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.chaos import world as worlds
+from tests.chaos.client import APP
 from tests.chaos.groups import Group
 from tests.chaos.kinds import IMAGES
 from tests.chaos.prober import MOST_S, Prober
 from tests.chaos.sight import Inside, Sight
 from tests.chaos.surroundings import image, network
-from tests.chaos.world import APP, CHILD, SECOND, World
+from tests.chaos.world import CHILD, SECOND, World
 from tests.support.docker import Container, docker, has_runtime, unique
 from tests.support.processes import alive
 from tests.support.waiting import wait_until

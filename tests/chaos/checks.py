@@ -8,9 +8,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from supervisor.core.health import FLAPPING_FAILURES
+from tests.chaos.client import APP, WRITERS
 from tests.chaos.sight import MARK, Use
+from tests.chaos.spy import leaks as leaked
 from tests.chaos.surroundings import Backups, Deploy
-from tests.chaos.world import APP, SECRETS, WRITERS
+from tests.chaos.world import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +31,12 @@ _UNREADY = frozenset({"starting", "not ready"})
 _ALIVE = _UNREADY | {"running", "flapping"}
 # Variables that only the supervisor gets.
 _PRIVATE = "SUPERVISOR_"
+# Answers with much that could contain a secret.
+_URLS = (
+    *("/health", "/metrics", "/api/processes", "/api/logs", "/api/incidents", "/api/backups"),
+    "/api/tailscale/status",
+)
+_MOST_FILE_BYTES = 4 * 1024 * 1024
 
 
 def use(world: World) -> Use:
@@ -142,18 +150,24 @@ def leaks(world: World) -> list[str]:
 
 
 def secrets(world: World) -> list[str]:
-    """Return where a secret has leaked: a command line, or an environment other than the app's."""
-    found = []
-    for pid in (world.pid, *world.sight.below(world.pid)):
-        words, environment = world.sight.words(pid), world.sight.environment(pid)
-        if any(secret in words for secret in SECRETS):
-            found.append(f"a secret on the command line {words!r}")
-        mark = environment.get(MARK, "")
-        leaked = [name for name, text in environment.items() if SECRETS[0] in text or name.startswith(_PRIVATE)]
-        if mark and leaked:
-            found.append(f"{mark!r} was given {leaked}")
-        if mark and not mark.startswith(APP) and "MOLTIS_PASSWORD" in environment:
-            found.append(f"{mark!r} was given the app's password")
+    """Return where a secret has leaked: to a process that it is not meant for, a file, or an answer of the API."""
+    found = [*world.spied]
+    for pid in world.sight.below(world.pid):
+        found += leaked(world.sight, pid, SECRETS) or []
+        names = world.sight.environment(pid)
+        found += [f"{names[MARK]!r} was given {name}" for name in names if MARK in names and name.startswith(_PRIVATE)]
+    words = world.sight.words(world.pid)
+    found += [f"a secret on the command line {words!r}"] if any(secret in words for secret in SECRETS) else []
+    for path in world.disk.rglob("*"):
+        with contextlib.suppress(OSError):
+            if path.is_file() and path.stat().st_size < _MOST_FILE_BYTES:
+                content = path.read_bytes()
+                found += [f"a secret in {path}" for secret in SECRETS if secret.encode() in content]
+    for url in _URLS:
+        # A busy one is asked again after the next round.
+        with contextlib.suppress(OSError):
+            text = world.text(url)
+            found += [f"a secret in the answer to {url}" for secret in SECRETS if secret in text]
     return found
 
 

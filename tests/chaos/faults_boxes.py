@@ -6,8 +6,9 @@ import contextlib
 import subprocess
 from typing import TYPE_CHECKING
 
+from tests.chaos.client import NAMES, WRITERS
 from tests.chaos.kinds import IMAGES, fault
-from tests.chaos.world import NAMES, WRITERS, pause
+from tests.chaos.world import pause
 from tests.support.docker import docker
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from tests.chaos.client import TOKEN, WRITERS
 from tests.chaos.kinds import IMAGES, fault
-from tests.chaos.world import SPOKEN, TOKEN, WRITERS, pause
+from tests.chaos.world import SPOKEN, pause
 
 if TYPE_CHECKING:
     import random

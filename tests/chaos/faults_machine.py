@@ -7,8 +7,9 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING
 
+from tests.chaos.client import WRITERS
 from tests.chaos.kinds import IMAGES, KEEPING, MissingError, fault
-from tests.chaos.world import WRITERS, pause
+from tests.chaos.world import pause
 
 if TYPE_CHECKING:
     import random

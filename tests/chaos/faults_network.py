@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from supervisor.web.acceptor import MOST_CONNECTIONS
+from tests.chaos.client import TOKEN
 from tests.chaos.kinds import fault
-from tests.chaos.world import TOKEN, pause
+from tests.chaos.world import pause
 
 # A connection is closed after ten seconds without a request.
 _CLOSED_S = 6.0

@@ -7,8 +7,9 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from tests.chaos.client import NAMES, WRITERS
 from tests.chaos.kinds import PHASES, fault
-from tests.chaos.world import NAMES, WRITERS, pause
+from tests.chaos.world import pause
 
 # Only during a stop: at other times the first signal would begin one.
 _ONLY_IN_A_STOP = {phase: "it would begin the stop" for phase in PHASES if phase not in {"again", "stop"}}

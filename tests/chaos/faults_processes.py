@@ -8,8 +8,9 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from tests.chaos.client import APP, NAMES, WRITERS
 from tests.chaos.kinds import IMAGES, fault
-from tests.chaos.world import APP, NAMES, WRITERS, pause
+from tests.chaos.world import pause
 from tests.support.waiting import wait_until
 
 # Three probes in a row, and a busy machine.

@@ -234,6 +234,19 @@ DEFECTS = {
         "        from supervisor.system.procfs import Remains\n",
         ("blocked",),
     ),
+    "an auth key handed to every process": Defect(
+        "config/plan.py",
+        "    env = {name: environ[name] for name in _COMMON if environ.get(name)}\n",
+        '    env = {name: environ[name] for name in (*_COMMON, "TS_AUTHKEY") if environ.get(name)}\n',
+        ("secrets",),
+    ),
+    "keys of the bucket in restic's environment": Defect(
+        "backup/restic.py",
+        '            "RESTIC_PROGRESS_FPS": "1",\n',
+        '            "RESTIC_PROGRESS_FPS": "1",\n'
+        '            "AWS_SECRET": self._environ.get("SUPERVISOR_BACKUP_SECRET_ACCESS_KEY", ""),\n',
+        ("secrets",),
+    ),
     "no last snapshot": Defect(
         "runtime/stop.py",
         "        if self._plan.keep is not None:\n            until_s",

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from tests.chaos import checks
 from tests.chaos.boxed import world_of
 from tests.chaos.catalogue import KEEPING, KINDS, MissingError
+from tests.chaos.client import APP
 from tests.chaos.surroundings import Backups, Deploy
-from tests.chaos.world import APP, pause
+from tests.chaos.world import pause
 from tests.support.processes import below
 from tests.support.waiting import wait_until
 
@@ -304,6 +305,7 @@ class Player:
         world = self._world
         assert world.prober is not None
         self._look("output", world.output.problems)
+        self._look("secrets", world.spied)
         self._look("health", world.prober.problems)
         self._look(_BLOCKED, world.blocked())
         self._look("defects", checks.defects(world))
@@ -344,6 +346,7 @@ class Player:
         took_s = time.monotonic() - begun_s
         self._heal()
         world.prober.close()
+        world.close_spy()
         if world.popen.poll() is None:
             raise Violation(f"stop: it still runs after {took_s:.1f} s; below it {below(world.popen.pid)}")
         if world.killed or (world.may_be_killed and _is_killed(world)):

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 
 from supervisor.incidents.incident_files import MOST_INCIDENTS
 from tests.chaos import checks
+from tests.chaos.client import TOKEN, WRITERS
 from tests.chaos.surroundings import end_shared
-from tests.chaos.world import TOKEN, WRITERS, World, pause
+from tests.chaos.world import World, pause
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import http
-import http.client
 import json
 import os
 import shutil
@@ -15,19 +13,22 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.chaos.client import APP, NAMES, TOKEN, Client
 from tests.chaos.groups import Group
 from tests.chaos.kinds import DROPPING, KEEPING
 from tests.chaos.output import Output
 from tests.chaos.prober import Prober
 from tests.chaos.sight import MARK, Sight
+from tests.chaos.spy import Spy
 from tests.chaos.surroundings import KEY, Surroundings, surroundings
 from tests.process.running import AS_PROCESS_1
+from tests.support.backups import KEY as SECRET_KEY
+from tests.support.backups import PASSWORD
 from tests.support.control import ROOT
 from tests.support.processes import alive, below
 from tests.support.waiting import wait_until
@@ -35,12 +36,9 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from tests.chaos.sight import Use
 
-TOKEN = "canary-of-chaos-for-the-token"
 SPOKEN = "canary-of-chaos-that-is-spoken"
-SECRETS = (TOKEN, SPOKEN, KEY)
-APP = "moltis"
-WRITERS = (APP, "side", "maker")
-NAMES = (*WRITERS, "looper")
+# The processes that may have each one in their environment.
+SECRETS = {TOKEN: "", SPOKEN: APP, KEY: "", PASSWORD: "", SECRET_KEY: ""}
 CHILD = str(Path(__file__).with_name("child.py"))
 _LOOPER = 'read -r t </proc/sys/kernel/random/uuid; echo "~ $t"; exit 3'
 _GROUPS = Path("/sys/fs/cgroup")
@@ -59,20 +57,9 @@ SECOND = ("--restart", "never", "--", "sleep", "5")
 package = ""
 
 
-class Orders:
-    """The orders for one process: how many are unanswered, and how many there were."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.open = self.count = 0
-
-
-class World:
+class World(Client):
     """One life of a supervisor, which may be killed and started again on the same folders."""
 
-    # The host it listens on, and whether orders go there instead of to the control socket.
-    host = "127.0.0.1"
-    over_port = False
     # How long a stop may exceed its budget: last log lines, Python's exit, and a busy machine.
     overrun_s = 6.0
 
@@ -89,13 +76,14 @@ class World:
             (self.place / "kept").mkdir()
         self.sight = Sight()
         self.disk = self.folder / "disk"
-        self.run_dir = self.disk / "run"
+        super().__init__(self.disk / "run")
         # Whether that file system is separate, and can be frozen.
         self.mounted = self.may_freeze = False
         self._mount()
         self.around: Surroundings = surroundings(flavour, self.folder, before)
         self.output = Output(self.place, tuple(map(str.encode, SECRETS)), drops=flavour in DROPPING)
         self.prober: Prober | None = None
+        self.spy: Spy | None = None
         self.popen: subprocess.Popen[bytes] | None = None
         # The supervisor's pid, as seen from here.
         self.pid = 0
@@ -111,11 +99,6 @@ class World:
         self._managed: list[int] = []
         self.baseline: Use | None = None
         self.problems: list[str] = []
-        # The last order of each process, if it is certain.
-        self.ordered: dict[str, str] = {}
-        # Those that were ordered to stop, carried out or not; the others have to come back by themselves.
-        self.stopped: set[str] = set()
-        self._orders = {name: Orders() for name in NAMES}
         # Where the app answers probes.
         self.app_port = _free_port()
         (self.place / "port").write_text(str(self.app_port))
@@ -247,6 +230,7 @@ class World:
         record = wait_until(lambda: self._started(since), what="the start")
         self.pid = self._find()
         self.prober = self._ask_for_health(int(record["listen"].rpartition(":")[2]))
+        self.spy = Spy(self.pid, SECRETS) if type(self.sight) is Sight else None
 
     def _command(self) -> list[str]:
         """Return the command."""
@@ -255,6 +239,11 @@ class World:
 
     def _ask_for_health(self, port: int) -> Prober:
         return Prober((self.host, port), self.pid)
+
+    @property
+    def spied(self) -> list[str]:
+        """The secrets that were seen in a process that they are not meant for."""
+        return self.spy.problems if self.spy is not None else []
 
     def _started(self, since: int) -> dict[str, Any] | None:
         assert self.popen is not None
@@ -323,73 +312,6 @@ class World:
         """Return problems that others than the supervisor report."""
         return []
 
-    def api(self, method: str, path: str, body: str | None = None, timeout_s: float = 10.0) -> tuple[int, Any]:
-        """Call the API over the control socket, or over the port from another pid namespace. Raises OSError."""
-        headers = {"Authorization": f"Bearer {TOKEN}"} if self.over_port else {}
-        if method == "POST":
-            headers["Content-Type"] = "application/json"
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
-        with contextlib.closing(connection):
-            if not self.over_port:
-                connection.sock = socket.socket(socket.AF_UNIX)
-                connection.sock.settimeout(timeout_s)
-                connection.sock.connect(str(self.run_dir / "control.sock"))
-            try:
-                connection.request(method, path, body, headers)
-                answer = connection.getresponse()
-                return answer.status, json.loads(answer.read())
-            except http.client.HTTPException as error:
-                raise ConnectionError(str(error)) from error
-
-    def health(self, path: str) -> tuple[int, Any]:
-        """Return the answer of a health endpoint to an anonymous client. Raises OSError."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
-        with contextlib.closing(connection):
-            try:
-                connection.request("GET", path)
-                answer = connection.getresponse()
-                return answer.status, json.loads(answer.read())
-            except http.client.HTTPException as error:
-                raise ConnectionError(str(error)) from error
-
-    def order(self, name: str, verb: str) -> None:
-        """Order a process to start, stop or restart; remember the order if it was accepted and no other was concurrent.
-
-        Raises OSError.
-        """
-        orders = self._orders[name]
-        with orders.lock:
-            alone = not orders.open
-            orders.open += 1
-            orders.count += 1
-            mine = orders.count
-        self.ordered.pop(name, None)
-        if verb == "stop":
-            self.stopped.add(name)
-        try:
-            status, _ = self.api("POST", f"/api/processes/{name}/{verb}")
-        finally:
-            with orders.lock:
-                orders.open -= 1
-        if status == http.HTTPStatus.ACCEPTED and alone and mine == orders.count:
-            self.ordered[name] = verb
-
-    def ask(self, path: str) -> Any:
-        """Return the API's answer. Raises OSError."""
-        status, answer = self.api("GET", path)
-        if status != http.HTTPStatus.OK:
-            raise ConnectionError(f"the answer {status} {answer}")
-        return answer
-
-    def processes(self) -> dict[str, Any]:
-        """Return the processes by name, as the API reports them."""
-        return {each["name"]: each for each in self.ask("/api/processes")["processes"]}
-
-    @property
-    def port(self) -> int:
-        """The port it listens on. Raises OSError if that is unknown."""
-        return int((self.run_dir / "http").read_text().split()[1])
-
     def kill(self) -> None:
         """Kill the supervisor."""
         managed = [pid for name in (*NAMES, "tailscaled") if (pid := self.pid_of(name)) is not None]
@@ -414,6 +336,12 @@ class World:
         self.prober.excuse(1)
         self.popen.wait(30)
         self.prober.close()
+        self.close_spy()
+
+    def close_spy(self) -> None:
+        """Look at its processes no more, as the number of one that has ended may be reused."""
+        if self.spy is not None:
+            self.spy.close()
 
     def is_alive(self) -> bool:
         """Return whether the supervisor runs."""
@@ -488,6 +416,7 @@ class World:
 
     def close(self) -> None:
         """End everything that is left, and remove the folder."""
+        self.close_spy()
         if self.prober is not None:
             self.prober.close()
         if self.popen is not None and self.popen.poll() is None:
