@@ -279,13 +279,16 @@ def _is_over(run: Run) -> bool:
 
 
 def _left(run: Run) -> list[int]:
-    home = f"HOME={run.folder}".encode()
+    # Restic's home is a folder below it, and the helper that copies databases is told folders below it.
+    home, folder = f"HOME={run.folder}".encode(), f"{run.folder}".encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().split(b"\0")
             pid = int(path.parent.name)
-            if home in words and any(word.startswith(b"SUPERVISED_PROCESS=") for word in words) and alive(pid):
+            is_managed = any(word.startswith(b"SUPERVISED_PROCESS=") for word in words)
+            is_ours = any(word.startswith(home) for word in words) or folder in path.with_name("cmdline").read_bytes()
+            if is_managed and is_ours and alive(pid):
                 found.append(pid)
     return found
 

@@ -97,6 +97,8 @@ class World(Client):
         self.unread = False
         self.may_be_killed = False
         self._managed: list[int] = []
+        # The pids of all its starts.
+        self._pids: set[str] = set()
         self.baseline: Use | None = None
         self.problems: list[str] = []
         # Where the app answers probes.
@@ -229,6 +231,8 @@ class World(Client):
         self.stopped.clear()
         record = wait_until(lambda: self._started(since), what="the start")
         self.pid = self._find()
+        if self.flavour != "process-1":
+            self._pids.add(str(self.pid))
         self.prober = self._ask_for_health(int(record["listen"].rpartition(":")[2]))
         self.spy = Spy(self.pid, SECRETS) if type(self.sight) is Sight else None
 
@@ -379,9 +383,11 @@ class World(Client):
         return [pid for pid in pids if (self._is_marked(pid) or self._is_stranger(pid)) and alive(pid)]
 
     def _is_marked(self, pid: int) -> bool:
-        """Return whether this is a managed process of this world, or was started by one."""
+        """Return whether this supervisor has started this process, or something that it has started."""
         environment = self.sight.environment(pid)
-        return MARK in environment and environment.get("HOME") == str(self.folder)
+        name, _, supervisor = environment.get(MARK, "").partition(":")
+        # Helpers have other homes. As process 1 a supervisor has the number of others.
+        return bool(name) and (environment.get("HOME") == str(self.folder) or supervisor in self._pids)
 
     def _is_stranger(self, pid: int) -> bool:
         """Return whether this is a process that only its name identifies (see child.py)."""
