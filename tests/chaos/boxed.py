@@ -98,6 +98,7 @@ class BoxedWorld(World):
             super()._mount()
 
     def _write_settings(self) -> None:
+        self._write_port()
         self._write_processes("python3", "-I", "-S", "/usr/local/lib/chaos/child.py", _INSIDE)
 
     def _create(self) -> list[str]:

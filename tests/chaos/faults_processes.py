@@ -54,15 +54,15 @@ def _hold_child(world: World, chance: random.Random) -> Undo:
 @fault("hang-app", lacks=dict.fromkeys(IMAGES, "it takes a minute until the image's probes tell"))
 def _hang_app(world: World, _chance: random.Random) -> None:
     """Hold the app until it is no longer ready; it is not restarted yet."""
-    pid = world.pid_of(APP)
     with contextlib.suppress(OSError, AssertionError):
         # Before its first answer it is not hung but starting, and a container that takes over counts as ready.
         wait_until(lambda: world.processes()[APP]["ready"], 2.0)
-        world.signal(APP, signal.SIGSTOP)
-        if pid is not None and world.pid_of(APP) == pid and not _is_noticed(world, pid):
-            world.problems.append(f"the app is held for {_HUNG_S:g} s, and /readyz is still 200")
-    if pid is not None:
-        world.send(signal.SIGCONT, pid)
+        pid = world.pid_of(APP)
+        if pid is not None:
+            world.send(signal.SIGSTOP, pid)
+            if not _is_noticed(world, pid):
+                world.problems.append(f"the app is held for {_HUNG_S:g} s, and /readyz is still 200")
+            world.send(signal.SIGCONT, pid)
 
 
 def _is_noticed(world: World, pid: int) -> bool:

@@ -247,6 +247,12 @@ DEFECTS = {
         '            "AWS_SECRET": self._environ.get("SUPERVISOR_BACKUP_SECRET_ACCESS_KEY", ""),\n',
         ("secrets",),
     ),
+    "an incident's file cut short": Defect(
+        "incidents/incident_files.py",
+        "        data = msgspec.json.encode(incident).decode()\n",
+        "        data = msgspec.json.encode(incident).decode()[:-1]\n",
+        ("files",),
+    ),
     "no last snapshot": Defect(
         "runtime/stop.py",
         "        if self._plan.keep is not None:\n            until_s",

@@ -101,9 +101,6 @@ class World(Client):
         self._pids: set[str] = set()
         self.baseline: Use | None = None
         self.problems: list[str] = []
-        # Where the app answers probes.
-        self.app_port = _free_port()
-        (self.place / "port").write_text(str(self.app_port))
         self._write_settings()
 
     def _mount(self) -> None:
@@ -161,11 +158,17 @@ class World(Client):
                 group.remove()
 
     def _write_settings(self) -> None:
+        self._write_port()
         self._write_processes(sys.executable, "-I", "-S", CHILD, str(self.place))
         # With this name it has Moltis' own folders, which backups know.
         app = self.folder / APP
         app.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {CHILD} {self.place} {APP} "$@"\n')
         app.chmod(0o755)
+
+    def _write_port(self) -> None:
+        """Choose where the app answers probes."""
+        self.app_port = _free_port()
+        (self.place / "port").write_text(str(self.app_port))
 
     def _write_processes(self, *child: str) -> None:
         """Write the file that defines the further processes."""
