@@ -17,6 +17,15 @@ def test_a_life_is_told_by_its_seed_and_by_its_text() -> None:
         assert plan.parse(str(life)) == life != other
 
 
+def test_a_storm_is_one_life_of_deploys() -> None:
+    """It is determined by its seed too, and has faults in each deploy."""
+    storm = plan.storm("a seed", 5)
+    assert storm == plan.storm("a seed", 5) != plan.storm("another seed", 5)
+    assert [one.phase for one in storm.rounds] == ["start", *["hand-over"] * 5, "stop"]
+    assert all(one.faults for one in storm.rounds)
+    assert plan.parse(str(storm)) == storm
+
+
 def test_every_fault_meets_every_phase_that_it_can() -> None:
     """Often enough within 2,500 rounds, as the rarest faults come first."""
     met: Counter[tuple[str, str]] = Counter()
