@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # Time for all conditions to hold again: a busy machine is not a violation.
 SETTLE_S = 20.0
 _LOOK_S = 0.02
+# How soon a child's end is logged, if it was told to end.
+_SEEN_S = 2.0
 # How soon health has to tell that the app is down; up, it has to answer a probe first.
 _TRUE_S = 5.0
 # Additional time of a start with backups, which may wait for a holder that is gone or a bucket that is away, and
@@ -136,22 +138,23 @@ class Player:
         self._world.start()
 
     def _enter_backoff(self) -> None:
-        since = len(self._world.output.records)
-        self._tell("side", "exit 1")
-        self._see("will be restarted", since, "side")
+        self._provoke("side", ("exit 1",), "will be restarted")
 
     def _enter_cleaning(self) -> None:
+        self._provoke("maker", ("daemons 24", "exit 0"), "exited")
+
+    def _provoke(self, child: str, orders: tuple[str, ...], message: str) -> None:
+        """Give a child orders until this is logged of it: one that is only starting does not get the first ones."""
         since = len(self._world.output.records)
-        self._tell("maker", "daemons 24")
-        self._tell("maker", "exit 0")
-        self._see("exited", since, "maker")
 
-    def _tell(self, name: str, order: str) -> None:
-        """Send a child an order once it listens."""
-        wait_until(lambda: self._world.tell(name, order), what=f"{name} to listen")
+        def is_logged() -> bool:
+            for order in orders:
+                self._world.tell(child, order)
+            with contextlib.suppress(AssertionError):
+                return bool(wait_until(lambda: self._world.output.find(message, since, child=child), _SEEN_S))
+            return False
 
-    def _see(self, message: str, since: int, child: str) -> None:
-        wait_until(lambda: self._world.output.find(message, since, child=child), what=f"{child} {message}")
+        wait_until(is_logged, what=f"{child} {message}")
 
     def _enter_restore(self) -> None:
         """Stop in order, lose all files, and start again."""
