@@ -6,7 +6,7 @@ import sys
 
 from scripts.transitions import transitions
 from supervisor.backup.beginning import CHOICES
-from supervisor.core.backup import BackupState, BackupView, Files, SnapshotView, decide
+from supervisor.core.backup import BackupState, BackupView, Files, Head, SnapshotView, decide
 from supervisor.core.process import EventKind, State
 from supervisor.core.retry import LoginRetry
 from supervisor.core.tailnet import Action, Choice, TailnetMachine
@@ -86,7 +86,7 @@ The texts below are those of the simplest case of each state; [The tailnet](tail
 |---|---|---|---|
 """
 REFUSAL = LoginRetry(refusals=3, kind="expired", error="invalid key: API key expired", next_try_s=60.0)
-UNCLEAR = decide(None, Files.SOME, (SnapshotView("id"),), "")[1]
+UNCLEAR = decide(None, Files.SOME, (SnapshotView("id"),), "", Head())[1]
 # The simplest case of each state: its description, and the texts that the code derives.
 CASES: tuple[tuple[str, Meaning], ...] = (
     ("tailscaled was started a moment ago", down("it does not answer yet", begun=True)),

@@ -206,9 +206,7 @@ DEFECTS = {
         "        verdict = schemas.health(context, signed_in=False)\n        return _encode(verdict), 200\n",
         ("truth of health",),
     ),
-    "a hung app taken for ready": Defect(
-        "core/health.py", "    if misses >= MISSES:\n", "    if False:\n", ("others",)
-    ),
+    "a hung app taken for ready": Defect("core/health.py", "    if misses < MISSES:\n", "    if True:\n", ("others",)),
     "a child that is not restarted": Defect(
         "core/process.py",
         "FORCE_STOP=_go_inactive, RETRY_DUE=_spawn)",

@@ -74,7 +74,7 @@ def test_after_a_take_over_it_is_ready_until_the_app_had_its_time() -> None:
 
 def test_one_that_was_replaced_is_not_ready_though_it_had_rehearsed() -> None:
     """Nothing is started here any more."""
-    down = UP._replace(ready=False, ever_ready=False)
+    down = UP._replace(ready=False, ever_ready=False, answered=False)
     view = BackupView(state=BackupState.STANDBY, holds=True, rehearsed=True)
     assert status(world(down, backup=view)) == "warn"
     assert status(world(down, backup=view._replace(state=BackupState.REPLACED))) == "fail"
