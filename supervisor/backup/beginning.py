@@ -10,7 +10,7 @@ from supervisor.backup.holder import LostError
 from supervisor.backup.places import Swap
 from supervisor.backup.restore import Restoration
 from supervisor.backup.standby import UNCONDITIONAL, Standby
-from supervisor.backup.threads import Look, in_thread, task_group
+from supervisor.backup.threads import SEE, Steps, in_thread, task_group
 from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
 from supervisor.core.backup import (
     BackUp,
@@ -65,7 +65,7 @@ class Beginning:
         self._repository = ""
         self._saved = False
         self._standby: Standby | None = None
-        self._swap_look = Look(self._see_swap)
+        self._swap_look = Steps(SEE)
 
     async def run(self) -> None:
         """Decide and execute, with retries on failure; then release the processes."""
@@ -275,7 +275,7 @@ class Beginning:
     async def _halfway(self) -> Swap | None:
         """Return the swap that a kill has interrupted; after a finished one, only its record may be left."""
         work = self._work
-        swap, over = await self._swap_look.take()
+        swap, over = await self._swap_look.take(self._see_swap)
         if swap is None or not over:
             return swap
         work.log.record("info", "the last restore was over", part="backup", id=swap.snapshot_id[:8])
@@ -288,7 +288,7 @@ class Beginning:
         swap = work.places.swapped_halfway()
         if swap is None:
             return None, True
-        sources = work.sources if swap.whole else work.plan.sources
+        sources = work.plan.all_sources if swap.whole else work.plan.sources
         return swap, marker.is_over(sources, self._repository, swap.mark)
 
     async def _was_done(self, wish: str, kept: Kept | None) -> bool:
@@ -315,7 +315,7 @@ class Beginning:
         await self._write()
 
     async def _write(self) -> None:
-        why = await in_thread(marker.write, self._work.sources, self._work.kept)
+        why = await in_thread(marker.write, self._work.plan.all_sources, self._work.kept)
         if why:
             self._work.log.record(
                 "warning", "cannot mark the files as backed up", part="backup", why=why, next="the next start will ask"
@@ -323,7 +323,7 @@ class Beginning:
 
     async def _unmark(self) -> None:
         try:
-            await in_thread(marker.remove, self._work.sources)
+            await in_thread(marker.remove, self._work.plan.all_sources)
         except OSError as error:
             why = f"cannot take the mark off the files: {error.strerror or error}"
             raise BackupError(Trouble(why, "check the folders and the disk")) from error
@@ -371,7 +371,7 @@ class Beginning:
         standby = self._standby
         if standby is None or standby.restoration is None or sources is not None:
             await self._drop_standby()
-            return Restoration(self._work.restic, snapshot, sources or self._work.sources)
+            return Restoration(self._work.restic, snapshot, sources or self._work.plan.all_sources)
         restoration, standby.restoration = standby.restoration, None
         restoration.follow(snapshot)
         return restoration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,10 +16,10 @@ from supervisor.backup.threads import in_thread
 from supervisor.backup.words import BackupError, MixedError, Trouble
 from supervisor.core.backup import BackupState, find
 from supervisor.core.process import Event, EventKind, State
+from supervisor.runtime.store import Watch
 
 if TYPE_CHECKING:
     from supervisor.backup.work import Work
-    from supervisor.core.snapshot import Snapshot
     from supervisor.runtime.engine import Engine
 
 _LONGEST_STOP_S = 120.0
@@ -76,18 +77,8 @@ def _users(work: Work) -> list[str]:
 
 
 async def _wait_until_down(engine: Engine, names: list[str]) -> None:
-    changed = anyio.Event()
-
-    def look(_snapshot: Snapshot) -> None:
-        if engine.all_down(names):
-            changed.set()
-
-    unwatch = engine.store.watch(look)
-    try:
-        look(engine.store.snapshot)
-        with anyio.move_on_after(_LONGEST_STOP_S) as scope:
-            await changed.wait()
-    finally:
-        unwatch()
+    watch = Watch(engine.store, lambda _snapshot: engine.all_down(names))
+    with closing(watch), anyio.move_on_after(_LONGEST_STOP_S) as scope:
+        await watch.until_true()
     if scope.cancelled_caught:
         raise BackupError(Trouble("the app does not stop", "stop it, and restore again"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from supervisor.backup.places import LOST_AND_FOUND, MARKER, WORKSHOP, opened, opened_folder
+from supervisor.backup.places import LOST_AND_FOUND, MARKER, WORKSHOP, opened_folder
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import Files, Marker
 from supervisor.errors import ConfigError
@@ -132,7 +132,7 @@ def remove(sources: Iterable[BackupSource]) -> None:
 
 def _read(folder: str) -> Kept | None:
     try:
-        with opened(os.path.join(folder, MARKER), _READ) as fd:
+        with dirs.opened(os.path.join(folder, MARKER), _READ) as fd:
             return decode_json(os.read(fd, _MOST_BYTES), Kept)
     except FileNotFoundError:
         return None

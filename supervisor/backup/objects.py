@@ -19,10 +19,9 @@ from urllib.parse import quote, urlsplit
 
 import anyio
 
-from supervisor.backup.places import opened
 from supervisor.backup.threads import SecretReader
 from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
-from supervisor.config.proxies import proxy_for
+from supervisor.config.proxies import bad_proxy, proxy_for
 from supervisor.errors import ConfigError, remedy_for_resources
 from supervisor.logs.received import received_line
 from supervisor.logs.redact import Redactor
@@ -123,7 +122,7 @@ class FolderStore:
                 if self._get().tag != tag:
                     raise ConflictError
                 folder, name = os.path.split(self._path)
-                with opened(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as fd:
+                with dirs.opened(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as fd:
                     dirs.put_file(fd, name, data.decode(), durable=True)
         except OSError as error:
             raise _unwritable(self._path, error) from error
@@ -241,7 +240,8 @@ class BucketStore:
             raise BackupError(explain(None, "i/o timeout")) from error
         except (client.InvalidURL, UnicodeError):
             # The repository's own URL was checked before. The cause is dropped, as it may contain the proxy's password.
-            raise BackupError(self._bad_proxy()) from None
+            why, what_to_do = bad_proxy(self._url)
+            raise BackupError(Trouble(f"cannot reach the repository's server: {why}", what_to_do)) from None
         except client.ClientError as error:
             refused = isinstance(error, client.ClientConnectorError) and isinstance(error.os_error, ConnectionError)
             said = "connection refused" if refused else str(error)
@@ -257,11 +257,6 @@ class BucketStore:
             why = f"the HTTP client could not be loaded within {_TIMEOUT_S:g} s"
             raise BackupError(Trouble(why, "it is tried again; check the disks")) from error
         self._has_client = True
-
-    def _bad_proxy(self) -> Trouble:
-        name = f"{self._url.partition('://')[0].upper()}_PROXY"
-        why = f"cannot reach the repository's server: {name} is not a valid address"
-        return Trouble(why, f"set {name} to one such as http://proxy.example:3128")
 
     def _signature(self, method: str, data: bytes, key_id: str, secret: str) -> dict[str, str]:
         """Return the headers that authenticate the request."""

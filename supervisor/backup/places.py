@@ -33,7 +33,6 @@ BESIDE = ("-wal", "-shm", "-journal")
 # Space that always stays free on the disk.
 RESERVE_BYTES = 64 * 1024 * 1024
 _PASSABLE_BY_ALL = 0o711
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A folder on the way, which need not be readable.
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_MAY_WRITE = 0o022
@@ -100,7 +99,7 @@ class Places:
 
     def _write(self, swap: Swap) -> None:
         what = "all" if swap.whole else "app"
-        with opened(self._plan.folder) as fd:
+        with dirs.opened(self._plan.folder) as fd:
             dirs.put_file(fd, _SWAPPING, f"{swap.snapshot_id} {what} {swap.generation} {swap.mark}\n", durable=True)
 
     def swapped_halfway(self) -> Swap | None:
@@ -109,7 +108,7 @@ class Places:
         Raises BackupError if the record cannot be read.
         """
         try:
-            with opened(os.path.join(self._plan.folder, _SWAPPING), os.O_RDONLY | os.O_NOFOLLOW) as fd:
+            with dirs.opened(os.path.join(self._plan.folder, _SWAPPING), os.O_RDONLY | os.O_NOFOLLOW) as fd:
                 data, recorded_s = os.read(fd, _MOST_BYTES), os.fstat(fd).st_mtime
         except FileNotFoundError:
             return None
@@ -140,13 +139,13 @@ class Places:
     def _remove_record(self) -> str:
         """Return why that fails; empty on success."""
         try:
-            with opened(self._plan.folder) as fd:
+            with dirs.opened(self._plan.folder) as fd:
                 try:
                     os.unlink(_SWAPPING, dir_fd=fd)
                 except FileNotFoundError:
                     return ""
                 except OSError:
-                    with opened(_SWAPPING, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, fd):
+                    with dirs.opened(_SWAPPING, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, fd):
                         return ""
         except OSError as error:
             return error.strerror or str(error)
@@ -185,16 +184,6 @@ def _parsed(record: bytes, recorded_s: float) -> Swap:
 
 
 @contextmanager
-def opened(path: str, flags: int = _FOLDER, folder_fd: int | None = None) -> Iterator[int]:
-    """Open a path for the duration of a block; a folder unless the flags say otherwise."""
-    fd = os.open(path, flags, dir_fd=folder_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextmanager
 def opened_folder(source: BackupSource, *, make: bool = True) -> Iterator[int]:
     """Open a folder that is backed up, and create it if it is missing; links made by other users are not followed.
 
@@ -214,7 +203,7 @@ def _step_down(path: str, owner: User | None, *, make: bool) -> int:
     links = 0
     while rest:
         part = rest.pop(0)
-        flags = _STEP if rest else _FOLDER
+        flags = _STEP if rest else dirs.FOLDER
         try:
             deeper = _enter(fd, part, flags, owner) if make else os.open(part, flags, dir_fd=fd)
         except OSError as error:
@@ -239,7 +228,7 @@ def _enter(fd: int, part: str, flags: int, owner: User | None) -> int:
         return os.open(part, flags, dir_fd=fd)
     except FileNotFoundError:
         os.mkdir(part, dirs.PRIVATE, dir_fd=fd)
-        deeper = os.open(part, _FOLDER, dir_fd=fd)
+        deeper = os.open(part, dirs.FOLDER, dir_fd=fd)
         try:
             if owner is not None:
                 os.fchown(deeper, owner.uid, owner.gid)

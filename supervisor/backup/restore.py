@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 import msgspec
@@ -19,7 +19,6 @@ from supervisor.backup.places import (
     MANIFEST,
     MARKER,
     WORKSHOP,
-    opened,
     opened_folder,
 )
 from supervisor.backup.threads import in_thread, task_group
@@ -84,7 +83,7 @@ class _Prepared(NamedTuple):
 
 
 class Restoration:
-    """One restore under way: ``fetch`` it, then ``place`` it; used as an asynchronous context, which cleans up."""
+    """One restore under way: ``fetch`` it, then ``place`` it, and ``aclose`` cleans up."""
 
     def __init__(self, restic: Restic, snapshot: SnapshotView, sources: Sequence[BackupSource]) -> None:
         self._restic = restic
@@ -100,12 +99,6 @@ class Restoration:
     def id(self) -> str:
         """The id of the snapshot being restored."""
         return self._snapshot.id
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Remove the replaced or unused files, unless they could not be put back.
@@ -219,7 +212,7 @@ def _workshop(fd: int) -> AbstractContextManager[int]:
         else:
             os.unlink(WORKSHOP, dir_fd=fd)
     os.mkdir(WORKSHOP, dirs.PRIVATE, dir_fd=fd)
-    return opened(WORKSHOP, folder_fd=fd)
+    return dirs.opened(WORKSHOP, folder_fd=fd)
 
 
 def _finish(workshop_fd: int, owner: User | None) -> None:
@@ -228,7 +221,7 @@ def _finish(workshop_fd: int, owner: User | None) -> None:
         for place, _, files, fd in os.fwalk(_COPIES, onerror=dirs.raised, dir_fd=workshop_fd):
             parts = os.path.relpath(place, _COPIES).split("/")
             with ExitStack() as stack:
-                target_fd = stack.enter_context(opened(_NEW, folder_fd=workshop_fd))
+                target_fd = stack.enter_context(dirs.opened(_NEW, folder_fd=workshop_fd))
                 for part in (part for part in parts if part != "."):
                     target_fd = stack.enter_context(_folder_in(target_fd, part))
                 for name in files:
@@ -249,7 +242,7 @@ def _folder_in(fd: int, name: str) -> AbstractContextManager[int]:
         is_folder = False
     if not is_folder:
         os.mkdir(name, dirs.PRIVATE, dir_fd=fd)
-    return opened(name, folder_fd=fd)
+    return dirs.opened(name, folder_fd=fd)
 
 
 def _clean(workshop_fd: int, owner: User | None) -> None:
@@ -292,8 +285,8 @@ def _swap(prepared: Sequence[_Prepared]) -> None:
         try:
             for each in prepared:
                 os.mkdir(_OLD, dirs.PRIVATE, dir_fd=each.workshop_fd)
-                old_fd = stack.enter_context(opened(_OLD, folder_fd=each.workshop_fd))
-                new_fd = stack.enter_context(opened(_NEW, folder_fd=each.workshop_fd))
+                old_fd = stack.enter_context(dirs.opened(_OLD, folder_fd=each.workshop_fd))
+                new_fd = stack.enter_context(dirs.opened(_NEW, folder_fd=each.workshop_fd))
                 for name in _names(each.fd):
                     exchange.put_aside(name, each.fd, old_fd)
                 for name in _names(new_fd):
@@ -377,7 +370,7 @@ class _Exchange:
         self._done.append((name, from_fd, to_fd))
 
     def _open(self, name: str, folder_fd: int) -> int:
-        return self._stack.enter_context(opened(name, folder_fd=folder_fd))
+        return self._stack.enter_context(dirs.opened(name, folder_fd=folder_fd))
 
 
 def _disk(error: OSError) -> Trouble:

@@ -80,7 +80,7 @@ class Standby:
             snapshot = await self._to_restore()
             if snapshot is not None:
                 if self.restoration is None:
-                    self.restoration = Restoration(work.restic, snapshot, work.sources)
+                    self.restoration = Restoration(work.restic, snapshot, work.plan.all_sources)
                 self.restoration.follow(snapshot)
                 await self.restoration.rehearse()
         except BackupError as error:

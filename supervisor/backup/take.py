@@ -25,7 +25,7 @@ from supervisor.backup.places import (
     WORKSHOP,
     opened_folder,
 )
-from supervisor.backup.threads import Look, Steps
+from supervisor.backup.threads import SEE, Steps
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
@@ -151,7 +151,7 @@ class Taker:
         self._restic = restic
         self._places = places
         self._environ = environ
-        self._look = Look(self._see)
+        self._look = Steps(SEE)
         self._steps = Steps(f"work in {plan.backup.folder}")
 
     def _programs(self) -> str:
@@ -167,17 +167,13 @@ class Taker:
 
     async def look(self) -> Seen:
         """Look at the folders and the programs. Raises BackupError if a disk does not answer."""
-        return await self._look.take()
+        return await self._look.take(self._see)
 
     def _see(self) -> Seen:
         # restic's own folders are on that disk, and it would wait for it in silence.
         with suppress(OSError):
             os.statvfs(self._backup.folder)
-        return Seen([source.path for source in self._sources if not _is_folder(source)], self._programs())
-
-    @property
-    def _sources(self) -> list[BackupSource]:
-        return [*self._backup.sources, *([self._backup.identity] if self._backup.identity else [])]
+        return Seen([source.path for source in self._backup.all_sources if not _is_folder(source)], self._programs())
 
     async def take(self, view: SnapshotView, absent: list[str]) -> Taken:
         """Take a snapshot of this generation, sequence and so on.
@@ -225,7 +221,7 @@ class Taker:
 
     def _open_folders(self, stack: ExitStack) -> tuple[int, ...]:
         fds = []
-        for source in self._sources:
+        for source in self._backup.all_sources:
             # One that has vanished by now is noticed afterwards.
             with suppress(OSError):
                 fds.append(stack.enter_context(opened_folder(source, make=False)))
@@ -288,19 +284,17 @@ class Taker:
         self._engine.log.record("warning", "a database was copied in one pass", part="backup", **said)
 
     def _write_manifest(self, absent: list[str], copied: list[str]) -> None:
-        there = [source for source in self._sources if source.path not in absent]
+        there = [source for source in self._backup.all_sources if source.path not in absent]
         manifest = {
             "version": MANIFEST_VERSION,
             "folders": [{"name": source.name, "path": source.path} for source in there],
             "databases": [os.fsencode(path).decode(errors="replace") for path in copied],
         }
-        fd = os.open(self._places.staged, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            dirs.put_file(fd, MANIFEST, json.dumps(manifest, indent=1) + "\n")
+            with dirs.opened(self._places.staged) as fd:
+                dirs.put_file(fd, MANIFEST, json.dumps(manifest, indent=1) + "\n")
         except ConfigError as error:
             raise BackupError(Trouble("; ".join(error.problems))) from error
-        finally:
-            os.close(fd)
 
     def _words(
         self, view: SnapshotView, sources: list[BackupSource], absent: list[str], copied: list[str]

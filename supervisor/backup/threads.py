@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # How long a disk may take, such as to show what is in the folders.
 LOOK_S = 15.0
+SEE = "see what is in the folders"
 
 
 async def in_thread(work: Callable[..., T], *arguments: object) -> T:
@@ -72,18 +73,6 @@ class Steps:
     def _late(self) -> BackupError:
         why = f"cannot {self._what}: a disk has not answered for {LOOK_S:g} s"
         return BackupError(Trouble(why, "it is tried again; check the disks"))
-
-
-class Look(Generic[T]):
-    """Looks at folders whose disk may hang, in one thread at most; ``work`` has no effects."""
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        self._work = work
-        self._steps = Steps("see what is in the folders")
-
-    async def take(self) -> T:
-        """Return the result of the work. Raises BackupError if a disk does not answer, and what the work raises."""
-        return await self._steps.take(self._work)
 
 
 class SecretReader:

@@ -18,7 +18,6 @@ class Trouble(NamedTuple):
 
     why: str
     what_to_do: str = ""
-    code: int | None = None
 
     @property
     def may_pass(self) -> bool:
@@ -129,11 +128,11 @@ def explain(code: int | None, said: str) -> Trouble:
     """Return the explanation of an exit code and restic's last message, which is masked already."""
     trouble = known(said)
     if trouble is not None and code not in {LOCKED, WRONG_PASSWORD}:
-        return trouble._replace(code=code)
+        return trouble
     if code in _BY_CODE:
-        return Trouble(*_BY_CODE[code], code)
+        return Trouble(*_BY_CODE[code])
     short = " ".join(said.removeprefix("Fatal: ").split())[:300]
-    return Trouble(f"restic failed: {short or f'it ended with {code}'}", "see its lines in the log", code)
+    return Trouble(f"restic failed: {short or f'it ended with {code}'}", "see its lines in the log")
 
 
 class BackupError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from supervisor.backup import marker
@@ -14,7 +14,7 @@ from supervisor.backup.messages import REPLACED
 from supervisor.backup.places import Places
 from supervisor.backup.restic import Restic
 from supervisor.backup.take import Taker
-from supervisor.backup.threads import Look
+from supervisor.backup.threads import SEE, Steps
 from supervisor.backup.words import BackupError, MixedError, Trouble
 from supervisor.core.backup import (
     BackupOrderView,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
 
     from supervisor.backup.restore import Restoration
-    from supervisor.config.plan import BackupPlan, BackupSource, Plan
+    from supervisor.config.plan import BackupPlan, Plan
     from supervisor.config.settings import BackupSettings
     from supervisor.core.backup import BackupOrder, BackupView, Files
     from supervisor.runtime.engine import Engine
@@ -92,7 +92,7 @@ class Work:
         # Nothing to hold back if starts are not held: a panel beside a sidecar starts no app.
         self.holder = Lease(self.settings) if self.plan.holds else None
         self._taker = Taker(plan, engine, self.restic, self.places, environ)
-        self._look = Look(lambda: marker.look(self.sources))
+        self._look = Steps(SEE)
         self._store = store
         self.damage: Trouble | None = None
         self.unkept: Trouble | None = None
@@ -106,14 +106,9 @@ class Work:
         """Return the current view."""
         return self._store.snapshot.backup
 
-    @property
-    def sources(self) -> tuple[BackupSource, ...]:
-        """Return every folder that is backed up, tailscaled's state included."""
-        return (*self.plan.sources, *([self.plan.identity] if self.plan.identity is not None else []))
-
     async def look(self) -> tuple[Kept | None, Files]:
         """Return the folders' marker, and the state of their content. Raises BackupError if that is impossible."""
-        return await self._look.take()
+        return await self._look.take(marker.look, self.plan.all_sources)
 
     def show(self, **changes: object) -> None:
         """Change the view, and the state of the processes that are held."""
@@ -293,7 +288,7 @@ class Work:
         said = {"part": "backup", "id": snapshot.id[:8]}
         self.log.record("info", "restoring", taken_at=snapshot.at, **said)
         try:
-            async with restoration:
+            async with aclosing(restoration):
                 yield restoration
         except BackupError as error:
             trouble = error.trouble

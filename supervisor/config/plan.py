@@ -122,6 +122,11 @@ class BackupPlan(NamedTuple):
     identity: BackupSource | None
     holds: bool
 
+    @property
+    def all_sources(self) -> tuple[BackupSource, ...]:
+        """Return every folder that is backed up, tailscaled's state included."""
+        return (*self.sources, *([self.identity] if self.identity is not None else []))
+
 
 class Plan(NamedTuple):
     """The settings, resolved against this machine.

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from supervisor.backup.places import WORKSHOP, opened
+from supervisor.backup.places import WORKSHOP
 from supervisor.backup.restore import Restoration, _Prepared, _swap
 from supervisor.config.plan import BackupSource
 from supervisor.core.backup import SnapshotView
+from supervisor.system import dirs
 from tests.backup.world import (
     APP,
     World,
@@ -52,7 +53,7 @@ def test_root_s_restic_reads_nothing_outside_of_the_folders(tmp_path: Path) -> N
     os.symlink(outside, inside / "link")
     os.symlink("/proc/self", inside / "self")
     words = ("/usr", "/lib", "/lib64", "/etc", "/nothing", "--", "/bin/cat", "note", "link/secret", "self/environ")
-    with opened(str(inside)) as fd:
+    with dirs.opened(str(inside)) as fd:
         argv = (sys.executable, "-I", "-m", "supervisor.backup.confine", str(fd), *words)
         ended = subprocess.run(argv, cwd=inside, pass_fds=(fd,), capture_output=True, text=True, check=False)
     if not has_landlock():
@@ -115,7 +116,7 @@ def test_a_swap_that_fails_leaves_each_folder_with_its_own_mode(tmp_path: Path) 
             workshop.mkdir(parents=True)
             (tmp_path / name / "note").write_text("before")
             (tmp_path / name).chmod(0o700)
-            fds = [stack.enter_context(opened(str(path))) for path in (tmp_path / name, workshop)]
+            fds = [stack.enter_context(dirs.opened(str(path))) for path in (tmp_path / name, workshop)]
             prepared.append(_Prepared(BackupSource(name, str(tmp_path / name), None), *fds))
         (tmp_path / "one" / WORKSHOP / "files").mkdir(mode=0o755)
         with pytest.raises(FileNotFoundError):
@@ -207,7 +208,7 @@ def test_folders_of_an_image_itself_are_emptied_and_filled_again(tmp_path: Path)
         (workshop / "files/both").chmod(0o750)
         (workshop / "files/both/deep/new").write_text("after")
         (workshop / "files/file").write_text("after")
-        with opened(str(folder)) as fd, opened(str(workshop)) as workshop_fd:
+        with dirs.opened(str(folder)) as fd, dirs.opened(str(workshop)) as workshop_fd:
             prepared = _Prepared(BackupSource("data", str(folder), None), fd, workshop_fd)
             with small_disk(folder / "volume", "1m"), pytest.raises(OSError, match="busy"):
                 _swap([prepared])
@@ -252,8 +253,8 @@ async def test_what_was_replaced_is_removed_beside_the_loop(tmp_path: Path, monk
 
     monkeypatch.setattr(shutil, "rmtree", remove)
     source = BackupSource("data", str(tmp_path), None)
-    with opened(str(tmp_path)) as fd:
-        async with Restoration(cast("Restic", None), SnapshotView("id"), [source]) as restoration:
+    with dirs.opened(str(tmp_path)) as fd:
+        async with contextlib.aclosing(Restoration(cast("Restic", None), SnapshotView("id"), [source])) as restoration:
             restoration._prepared[source] = _Prepared(source, fd, fd)
         assert not (tmp_path / WORKSHOP).exists()
         assert threads[0] is not threading.main_thread()

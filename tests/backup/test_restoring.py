@@ -16,12 +16,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from supervisor.backup.places import opened, opened_folder
+from supervisor.backup.places import opened_folder
 from supervisor.backup.restore import _clean, _finish
 from supervisor.backup.take import _is_folder
 from supervisor.client.control import Control
 from supervisor.config.plan import BackupSource
 from supervisor.core.process import User
+from supervisor.system import dirs
 from tests.backup.world import (
     APP,
     World,
@@ -148,7 +149,7 @@ def test_what_gives_rights_is_dropped_even_where_restic_may_make_it(tmp_path: Pa
     (tmp_path / "files/deep/tool").touch(0o755)
     (tmp_path / "files/deep/tool").chmod(0o6755)
     os.setxattr(tmp_path / "files/deep/tool", "security.capability", CAPABILITY)
-    with opened(str(tmp_path)) as fd:
+    with dirs.opened(str(tmp_path)) as fd:
         _clean(fd, None)
     assert os.listdir(tmp_path / "files/deep") == ["tool"]
     assert not os.listxattr(tmp_path / "files/deep/tool")
@@ -162,7 +163,7 @@ def test_a_copy_takes_the_place_of_the_live_file_and_its_journals(tmp_path: Path
     for name in ("a.db", "a.db-wal", "a.db-shm", "a.db-journal", "other-wal"):
         (tmp_path / "files/deep" / name).write_text("live")
     (tmp_path / "copies/deep/a.db").write_text("copy")
-    with opened(str(tmp_path)) as fd:
+    with dirs.opened(str(tmp_path)) as fd:
         _finish(fd, None)
     assert sorted(os.listdir(tmp_path / "files/deep")) == ["a.db", "other-wal"]
     assert (tmp_path / "files/deep/a.db").read_text() == "copy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +11,7 @@ import pytest
 from supervisor.backup import marker
 from supervisor.backup.marker import Kept
 from supervisor.backup.standby import Standby
-from supervisor.backup.threads import Look
+from supervisor.backup.threads import SEE, Steps
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import BackupSource
 from supervisor.core.backup import BackupView, Head, SnapshotView
@@ -32,8 +33,8 @@ def standby(tmp_path: Path, wish: str, noted: str = "") -> Standby:
     sources = [BackupSource("data", str(tmp_path), None)]
     work = SimpleNamespace(
         settings=SimpleNamespace(restore=wish),
-        sources=sources,
-        look=Look(lambda: marker.look(sources)).take,
+        plan=SimpleNamespace(all_sources=sources),
+        look=partial(Steps(SEE).take, lambda: marker.look(sources)),
         view=BackupView(snapshots=(OLD, NEW)),
         newest=NEW,
         head=Head(),

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.backup import copies, marker
 from supervisor.backup.marker import Kept
-from supervisor.backup.places import MARKER, opened
+from supervisor.backup.places import MARKER
 from supervisor.backup.restore import _clean, _finish
 from supervisor.backup.words import BackupError
 from supervisor.config.plan import BackupSource
@@ -104,12 +104,12 @@ def test_a_restore_that_cannot_see_all_of_it_fails(tmp_path: Path) -> None:
     """Otherwise databases would not be put in their place, and rights that must be dropped would stay."""
     (tmp_path / "copies/inner").mkdir(parents=True)
     (tmp_path / "files").mkdir()
-    with opened(str(tmp_path)) as fd, pytest.raises(OSError, match="Input/output error"):
+    with dirs.opened(str(tmp_path)) as fd, pytest.raises(OSError, match="Input/output error"):
         _finish(fd, None)
     (tmp_path / "files/inner").mkdir()
     (tmp_path / "files/inner/tool").touch()
     (tmp_path / "files/inner/tool").chmod(0o4755)
-    with opened(str(tmp_path)) as fd, pytest.raises(OSError, match="Input/output error"):
+    with dirs.opened(str(tmp_path)) as fd, pytest.raises(OSError, match="Input/output error"):
         _clean(fd, None)
     assert (tmp_path / "files/inner/tool").stat().st_mode & stat.S_ISUID
 
@@ -131,7 +131,7 @@ def test_databases_that_cannot_be_looked_for_are_told(
 def test_a_folder_is_given_to_its_owner_whole_or_not(tmp_path: Path) -> None:
     """Otherwise the app would have files that it may not write."""
     (tmp_path / "state/inner").mkdir(parents=True)
-    with opened(str(tmp_path / "state")) as fd, pytest.raises(OSError, match="Input/output error"):
+    with dirs.opened(str(tmp_path / "state")) as fd, pytest.raises(OSError, match="Input/output error"):
         dirs._hand_over(fd, NOBODY)
 
 
