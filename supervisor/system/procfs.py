@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.characters import printable
@@ -175,6 +177,9 @@ class Remains:
         self._mark = _marked(spec.name)
         self._pipes = frozenset(f"pipe:[{inode}]" for inode in pipes)
         self._uid = f"\nUid:\t{spec.user.uid}\t".encode() if spec.user and not spec.shares_user else b""
+        # Where a user is not enough, what is its own is seen as that user.
+        other = spec.user if spec.shares_user else None
+        self._reader = partial(kernel.reading_as, other.uid, other.gid) if other else nullcontext
         self._known: dict[int, int] = {}
         self._strangers: dict[int, Process] = {}
 
@@ -208,12 +213,14 @@ class Remains:
             or self._pid in {process.session, process.group}
             # The owner of the folder cannot be used: it is root for an undumpable process.
             or bool(self._uid and self._uid in read(f"{process.folder}/status"))
-            or self._mark in read(f"{process.folder}/environ").split(b"\0")
-            or bool(
-                self._pipes
-                and not self._pipes.isdisjoint((target for _, target in open_files(process.folder, _MOST_FILES)))
-            )
+            or self._has_mark(process.folder)
         )
+
+    def _has_mark(self, folder: str) -> bool:
+        with self._reader():
+            return self._mark in read(f"{folder}/environ").split(b"\0") or bool(
+                self._pipes and not self._pipes.isdisjoint((target for _, target in open_files(folder, _MOST_FILES)))
+            )
 
 
 def everything_else() -> Iterator[Process | None]:

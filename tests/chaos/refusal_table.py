@@ -162,8 +162,9 @@ _ASKING_METHODS = (
 HARMLESS = frozenset(
     f"{module}.{name}"
     for module, names in {
-        "os": """close getpid geteuid getuid getgrouplist urandom fsencode fsdecode strerror sysconf isatty umask
-              setpriority getcwd get_terminal_size _exit waitstatus_to_exitcode path environ devnull defpath
+        "libc": "setfsgid setfsuid",
+        "os": """close getpid geteuid getegid getuid getgrouplist urandom fsencode fsdecode strerror sysconf isatty
+              umask setpriority getcwd get_terminal_size _exit waitstatus_to_exitcode path environ devnull defpath
               stat_result statvfs_result major minor makedev execve
               getpriority""",
         "socket": "inet_aton inet_pton inet_ntop getaddrinfo AddressFamily SocketType",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.process.running import Run, running
 from tests.support.processes import alive, headless
 from tests.support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Daemonises a helper as Moltis' tools do: own session, its parent gone, output elsewhere; then crashes.
 DAEMON = (
@@ -111,6 +110,22 @@ def test_what_has_shed_its_mark_is_found_all_the_same(shed: str, tmp_path: Path)
     with running("sh", "-c", f"{shed} {CRASH}".format(pids=pids)) as run:
         run.wait_for("ended what it left behind", child="moltis", still_alive=0)
         assert not alive(int(pids.read_text().split()[0]))
+
+
+@as_root
+@pytest.mark.parametrize("shed", SHED.values(), ids=SHED)
+def test_root_without_the_right_to_trace_finds_what_is_of_another_user(shed: str) -> None:
+    """In a container root lacks CAP_SYS_PTRACE, and the kernel hides from it what only that user may see."""
+    without = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace")
+    toml = '[process.other]\ncommand = ["sleep", "300"]\nuser = "nobody"\n'
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        pids = Path(folder) / "pids"
+        command = f"{shed} {CRASH}".format(pids=pids)
+        with running("sh", "-c", command, env={"SUPERVISOR_APP_USER": "nobody"}, toml=toml, prefix=without) as run:
+            run.wait_for("ended what it left behind", child="moltis", still_alive=0)
+            assert not alive(int(pids.read_text().split()[0]))
+            assert run.find("exited", child="other") is None
 
 
 def test_one_whose_first_thread_has_ended_lives() -> None:
