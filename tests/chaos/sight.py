@@ -175,7 +175,7 @@ class Inside(Sight):
 
     def __getattribute__(self, name: str) -> Any:
         """Delegate all methods of Sight to the program."""
-        if name.startswith("_") or name not in vars(Sight):
+        if name.startswith("_") or not callable(vars(Sight).get(name)):
             return super().__getattribute__(name)
         return lambda *arguments: self._ask(name, *arguments)
 
