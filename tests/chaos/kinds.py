@@ -52,7 +52,8 @@ class Kind(NamedTuple):
     """One entry of the catalogue.
 
     ``cannot`` says why it cannot occur in a phase, ``lacks`` why a flavour does not have it, ``ends`` that it may
-    end the supervisor, ``unsaves`` that it may prevent the last snapshot of the container that it affects.
+    end the supervisor, ``unsaves`` that it may prevent the last snapshot of the container that it affects, or
+    hide its record.
     """
 
     act: Act
