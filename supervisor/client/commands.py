@@ -194,10 +194,7 @@ def _order(verb: str, args: ParsedArguments, console: Console) -> int:
     name = args.rest[0]
     path = f"{PROCESSES}/{path_part(name, f'{verb} needs the name of a process', 'status')}/{verb}"
     before = _find(console, name)
-    if verb == "stop":
-        console.control.post(path, {})
-    else:
-        post_confirmed(console, args, path, {}, option="--without-backup", field="without_backup")
+    post_confirmed(console, args, path, {}, option="--without-backup", field="without_backup")
     now = before
 
     def arrived() -> bool:

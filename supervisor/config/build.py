@@ -19,6 +19,7 @@ from supervisor.config.plan import (
     Plan,
     SpecBuilder,
     port_settings,
+    proxies_of,
 )
 from supervisor.config.settings import SETTINGS
 from supervisor.config.tailscale_env import LOOPBACK, serve_file_ports, warn_of_open_proxy
@@ -255,22 +256,17 @@ def _without_purpose(plan: Plan, command: Sequence[str]) -> Iterator[str]:
 
 def _check_proxies(plan: Plan, diags: Diagnostics) -> None:
     """Report proxies that any peer may use, and ports that are taken, at which tailscaled would fail forever."""
-    settings, tailnet = plan.settings, plan.settings.tailnet
-    if tailnet.mode != "embedded":
-        return
+    settings = plan.settings
     own, apps = port_settings(settings)
     taken = {own: plan.listen}
     if plan.app_address is not None and settings.app.enabled:
         taken[apps] = plan.app_address
-    proxies = (("TS_SOCKS5_SERVER", tailnet.socks5), ("TS_OUTBOUND_HTTP_PROXY_LISTEN", tailnet.http_proxy))
-    for name, proxy in proxies:
-        if proxy is None:
-            continue
-        warn_of_open_proxy(name, proxy[0], diags)
+    for name, proxy in proxies_of(settings.tailnet).items():
+        warn_of_open_proxy(name, proxy.host, diags)
         for other, address in taken.items():
-            if address.meets(Address(*proxy)):
+            if address.meets(proxy):
                 why = f"{other} is {address.port} as well"
-                diags.problem(f"have {name} listen on port {proxy[1]}", why, "give each a port of its own")
+                diags.problem(f"have {name} listen on port {proxy.port}", why, "give each a port of its own")
 
 
 def _unreachable(plan: Plan, host: Host) -> Iterator[str]:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from supervisor import moltis
-from supervisor.config.plan import EVERYWHERE, Address, port_settings
+from supervisor.config.plan import EVERYWHERE, Address, port_settings, proxies_of
 from supervisor.errors import quoted
 
 if TYPE_CHECKING:
@@ -86,11 +86,7 @@ def _ports(plan: Plan) -> Iterator[str]:
     if app is None:
         return
     own, theirs = port_settings(plan.settings)
-    tailnet = plan.settings.tailnet
-    ours = {own: plan.listen, theirs: app}
-    if tailnet.mode == "embedded":
-        proxies = {"TS_SOCKS5_SERVER": tailnet.socks5, "TS_OUTBOUND_HTTP_PROXY_LISTEN": tailnet.http_proxy}
-        ours |= {name: Address(*proxy) for name, proxy in proxies.items() if proxy is not None}
+    ours = {own: plan.listen, theirs: app, **proxies_of(plan.settings.tailnet)}
     for name, address in ours.items():
         if address.meets(Address(EVERYWHERE, moltis.OPEN_PROXY_PORT)):
             yield (

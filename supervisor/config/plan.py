@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from supervisor.config.parsers import SecretSource
-    from supervisor.config.settings import ExtraProcess, Settings
+    from supervisor.config.settings import ExtraProcess, Settings, TailnetSettings
     from supervisor.config.users import Host, Users
     from supervisor.core.process import User
     from supervisor.errors import Diagnostics
@@ -107,6 +107,12 @@ class BackupSource(NamedTuple):
     name: str
     path: str
     owner: User | None
+
+
+def proxies_of(tailnet: TailnetSettings) -> dict[str, Address]:
+    """Return where tailscaled's proxies listen, by setting; none unless it is embedded."""
+    proxies = {"TS_SOCKS5_SERVER": tailnet.socks5, "TS_OUTBOUND_HTTP_PROXY_LISTEN": tailnet.http_proxy}
+    return {name: Address(*at) for name, at in proxies.items() if at is not None and tailnet.mode == "embedded"}
 
 
 class BackupPlan(NamedTuple):

@@ -31,7 +31,7 @@ _SMALL_BYTES = 16 * 1024
 _GATHER_S = 0.002
 _BUSY_S = 0.02
 _LISTEN_AGAIN_S = 0.25
-# fcntl(2), and the capacity to assume if the kernel does not report it.
+# The capacity to assume if the kernel does not report it.
 _PIPE_BYTES = 1024 * 1024
 
 

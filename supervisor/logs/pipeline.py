@@ -32,7 +32,6 @@ PIPE_BYTES = 256 * 1024
 # How long children are blocked if the log is not read (SUPERVISOR_LOG_OVERFLOW=block).
 PATIENCE_S = 60.0
 STOP_PATIENCE_S = 0.5
-# fcntl(2); gVisor and old kernels may refuse it, which is harmless.
 _LOAD_AGAIN_S = 0.25
 _OWN = Source(SUPERVISOR, "log")
 
@@ -123,6 +122,7 @@ class LogPipeline:
     def attach(self, process: str, stream: str, fd: int) -> None:
         """Read a child's pipe from now on; takes ownership of ``fd``."""
         os.set_blocking(fd, False)
+        # gVisor and old kernels may refuse it, which is harmless.
         with suppress(OSError):
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         if self._started:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from supervisor.errors import ConfigError, remedy_for_resources
@@ -188,7 +187,7 @@ def remove_file(folder_fd: int, name: str) -> None:
 
 def remove_socket(folder_fd: int, name: str) -> None:
     """Remove a socket from a folder if it exists; anything else of that name stays, and failures are ignored."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         if stat.S_ISSOCK(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
             os.unlink(name, dir_fd=folder_fd)
 
