@@ -13,9 +13,9 @@ from urllib.parse import urlencode
 
 from supervisor import __version__
 from supervisor.characters import printable
-from supervisor.commands.resources import CONTROL_SOCKET
 from supervisor.config.plan import LONGEST_SOCKET_PATH
 from supervisor.errors import SupervisorError, connection_error, remedy_for_resources
+from supervisor.system.dirs import CONTROL_SOCKET
 from supervisor.system.peercred import why_not_trusted
 
 if TYPE_CHECKING:

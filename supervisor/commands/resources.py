@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from supervisor.config.plan import Plan
 
 HTTP_FILE = "http"
-CONTROL_SOCKET = "control.sock"
 _BACKLOG = 256
 _FIRST_FREE_PORT = 1024
 _TRIES = 10
@@ -67,7 +66,7 @@ class RunResources:
         """Remove the port file and the control socket, and close the listeners; the locks end with the process."""
         if self._is_locked:
             dirs.remove_file(self._run_fd, HTTP_FILE)
-            dirs.remove_socket(self._run_fd, CONTROL_SOCKET)
+            dirs.remove_socket(self._run_fd, dirs.CONTROL_SOCKET)
         if self.control is not None:
             self.control.close()
             self.control = None
@@ -106,7 +105,7 @@ class RunResources:
         )
         self._run_fd = dirs.run_folder(path, plan.tailscale_user, taken)
         self._fds.append(self._run_fd)
-        if not self._lock(self._run_fd, path, taken) and _is_listened_on(os.path.join(path, CONTROL_SOCKET)):
+        if not self._lock(self._run_fd, path, taken) and _is_listened_on(os.path.join(path, dirs.CONTROL_SOCKET)):
             raise ConfigError(taken)
         self._is_locked = True
 
@@ -185,8 +184,8 @@ class RunResources:
         # Without the folder's lock, the socket in it belongs to another supervisor.
         if not self._is_locked:
             return
-        path = os.path.join(plan.settings.run_dir, CONTROL_SOCKET)
-        dirs.remove_socket(self._run_fd, CONTROL_SOCKET)
+        path = os.path.join(plan.settings.run_dir, dirs.CONTROL_SOCKET)
+        dirs.remove_socket(self._run_fd, dirs.CONTROL_SOCKET)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(path)

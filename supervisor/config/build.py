@@ -408,7 +408,7 @@ def _check_own_socket(settings: Settings, diags: Diagnostics) -> None:
     real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     run_dir, state_dir = map(os.path.realpath, (settings.run_dir, tailnet.state_dir))
     # Nothing else in there has such a name.
-    is_free = real.endswith(".sock") and real != os.path.join(run_dir, "control.sock")
+    is_free = real.endswith(".sock") and real != os.path.join(run_dir, dirs.CONTROL_SOCKET)
     if not is_free and (_is_in(real, run_dir) or _is_in(real, state_dir)):
         why = "it would replace a file of the supervisor or of tailscaled, which have such names there"
         diags.problem(attempt, why, "leave TS_SOCKET unset, or name it tailscaled.sock")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # In the run folder and in the state folder.
 LOCK_FILE = "supervisor.lock"
+# In the run folder alone.
+CONTROL_SOCKET = "control.sock"
 _FLOCK, _MOST_OF_LOCKS = "FLOCK", 1024 * 1024
 # Errors of fsync(2) and flock(2) on file systems that do not support them.
 _NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK})
