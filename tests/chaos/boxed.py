@@ -157,7 +157,7 @@ class BoxedWorld(World):
             return pid
         words = ["docker", "exec", "--privileged", "--user", "root", "--interactive", self.box.name]
         words += ["python3", "-I", "-S", "/usr/local/lib/chaos/sight.py"]
-        self.sight = Inside(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        self.sight = Inside(words)
         return 1
 
     def _ask_for_health(self, port: int) -> Prober:

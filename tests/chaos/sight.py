@@ -12,19 +12,22 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Sequence
 
 MARK = "SUPERVISED_PROCESS"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _BLOCK_BYTES = 4096
+# For an answer from inside a sandbox on a busy machine.
+_ANSWER_S = 20.0
 
 
 class Use(NamedTuple):
@@ -151,8 +154,12 @@ class Inside(Sight):
     # gVisor shows what is another user's to that user alone, and has no setfsuid: two processes of one user, two each.
     hidden_pipes = 4
 
-    def __init__(self, popen: subprocess.Popen[str]) -> None:
-        self._popen = popen
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        self._popen = self._opened()
+
+    def _opened(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(self._words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def close(self) -> None:
         """Stop the program."""
@@ -160,18 +167,30 @@ class Inside(Sight):
         self._popen.communicate()
 
     def _ask(self, name: str, *arguments: object) -> Any:
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        # Writing to an ended program raises an OSError too.
-        self._popen.stdin.write(json.dumps([name, arguments]) + "\n")
-        self._popen.stdin.flush()
-        answer = self._popen.stdout.readline()
+        question = json.dumps([name, arguments])
+        answer = self._answer(question)
+        if answer is None:
+            # An engine may lose the connection to a program inside: another one is started, once.
+            self.close()
+            self._popen = self._opened()
+            answer = self._answer(question)
         if not answer:
-            raise ConnectionError("the program inside has ended")
+            raise ConnectionError("the program inside has ended" if answer == "" else "the program inside is silent")
         seen, what = json.loads(answer)
         if not seen:
             raise ConnectionError(what)
         return what
+
+    def _answer(self, question: str) -> str | None:
+        """Return the program's answer; empty if it has ended, None if there was none in time."""
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        # Writing to an ended program raises an OSError too.
+        self._popen.stdin.write(question + "\n")
+        self._popen.stdin.flush()
+        if not select.select([self._popen.stdout], [], [], _ANSWER_S)[0]:
+            return None
+        return self._popen.stdout.readline()
 
     def __getattribute__(self, name: str) -> Any:
         """Delegate all methods of Sight to the program."""
