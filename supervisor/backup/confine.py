@@ -4,12 +4,13 @@
 
 restic reads the app's folders as root: the app could replace a folder by a link between two checks, and make it read
 whatever root may. FD are open folders, PATH files and folders that need not exist. Where the kernel
-has no Landlock, as in gVisor, the program runs unconfined.
+has no Landlock, as in gVisor, the program runs unconfined; on any other failure it does not run.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 import sys
@@ -21,6 +22,8 @@ _PATH_BENEATH = 1
 _READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
 # linux/prctl.h
 _SET_NO_NEW_PRIVS = 38
+# From a kernel without it, one that was started without it, and a filter of system calls that does not know it.
+_ABSENT = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -29,6 +32,8 @@ def main(words: list[str]) -> None:
     at = words.index("--")
     allowed, command = words[:at], words[at + 1 :]
     ruleset_fd = _call(_CREATE_RULESET, struct.pack("=Q", _READ_FILE | _READ_FOLDER), 8, 0)
+    if ruleset_fd < 0 and ctypes.get_errno() not in _ABSENT:
+        raise _failure()
     if ruleset_fd >= 0:
         for each in allowed:
             with suppress(OSError):
@@ -36,7 +41,7 @@ def main(words: list[str]) -> None:
         # Landlock requires this of an unprivileged process.
         _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if _call(_RESTRICT_SELF, ruleset_fd, 0) < 0:
-            raise OSError(ctypes.get_errno(), "cannot confine restic to the folders that it backs up")
+            raise _failure()
         os.close(ruleset_fd)
     os.execve(command[0], command, os.environ)  # noqa: S606 - this process becomes the program
 
@@ -44,7 +49,13 @@ def main(words: list[str]) -> None:
 def _allow(ruleset_fd: int, fd: int) -> None:
     is_folder = os.path.isdir(f"/proc/self/fd/{fd}")
     access = _READ_FILE | _READ_FOLDER if is_folder else _READ_FILE
+    # Without the rule restic cannot read it, and says so.
     _call(_ADD_RULE, ruleset_fd, _PATH_BENEATH, struct.pack("=Qi", access, fd), 0)
+
+
+def _failure() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"cannot confine it to the folders that it backs up: {os.strerror(number)}")
 
 
 def _call(number: int, *words: int | bytes) -> int:

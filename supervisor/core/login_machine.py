@@ -263,9 +263,21 @@ def _observed(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Ste
     machine = machine._replace(outage=outage, help_due=help_due)
     if machine.leaving:
         return machine, first
+    if _has_remains(machine):
+        return machine, (*first, Action.DROP_REMAINS)
     last = (Action.RESTART_TAILSCALED,) if recovery is Recovery.RESTART else ()
     machine, actions = _next(machine, seen, now_s)
     return machine, (*first, *actions, *last)
+
+
+def _has_remains(machine: TailnetMachine) -> bool:
+    """Return whether tailscaled was logged out, and has then taken a late message of control for a login.
+
+    tailscaled 1.102.5 does so if the message arrives together with the logout: it then reports that it is switched off
+    instead of that it needs a login, and cannot be logged in reliably until it is restarted.
+    """
+    is_over = machine.running is Action.NOTHING and not machine.attached
+    return is_over and machine.state == Backend.STOPPED and not machine.have_node_key
 
 
 def _restarted(machine: TailnetMachine) -> TailnetMachine:

@@ -18,7 +18,8 @@ _URL_AGAIN_S = 30.0
 
 def next_action(machine: TailnetMachine, now_s: float) -> Action:
     """Return the next action if no command is running."""
-    if machine.choice is Choice.FORGOTTEN and (machine.state in IN_A_TAILNET or machine.have_node_key):
+    # Switched off without a key it has logged out already.
+    if machine.choice is Choice.FORGOTTEN and (machine.state in _SWITCHED_ON or machine.have_node_key):
         return Action.LOG_OUT
     if machine.stage is Stage.RELEASING and machine.choice is not Choice.UNKNOWN:
         return Action.RELEASE_KEY

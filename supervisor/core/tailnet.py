@@ -91,6 +91,7 @@ class Action(Enum):
     RESTART_CLIENT = "restart the control client"
     MAINTAIN = "look after the device"
     RESTART_TAILSCALED = "restart tailscaled"
+    DROP_REMAINS = "restart tailscaled without the login it had"
     CANCEL = "break off what is under way"
     RESET = "forget what was published"
 

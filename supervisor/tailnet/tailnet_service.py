@@ -75,6 +75,10 @@ _YOUNG_S = 15.0
 _BOOT_S = 60.0
 # Of two seconds each: a busy machine must not look like a hung daemon.
 MOST_SILENCES = 3
+_RESTARTS = {
+    Action.RESTART_TAILSCALED: "the tailnet has been away for long, and nothing else has helped",
+    Action.DROP_REMAINS: "it took a late message of control for a login after it had logged out",
+}
 _PEERS_EVERY_S = 30.0
 _PEERS_SOON_S = 5.0
 _ABANDONED = "the supervisor's part for the tailnet was restarted; give the order again"
@@ -206,8 +210,8 @@ class TailnetService:
                 self._maintenance.reset()
             elif action is Action.RESTART_CLIENT:
                 self._restart_client = True
-            elif action is Action.RESTART_TAILSCALED:
-                self._restart("the tailnet has been away for long, and nothing else has helped")
+            elif action in {Action.RESTART_TAILSCALED, Action.DROP_REMAINS}:
+                self._restart(_RESTARTS[action], hung=action is Action.RESTART_TAILSCALED)
             elif action is Action.MAINTAIN:
                 self._begin(self._maintain)
             else:
@@ -355,13 +359,15 @@ class TailnetService:
         self._publish(meaning, None, now_s)
         return begun
 
-    def _restart(self, why: str) -> None:
+    def _restart(self, why: str, *, hung: bool = True) -> None:
         """Have tailscaled restarted; if it hangs, it logs its stacks."""
         self._silences = 0
         view = self._store.snapshot.process(TAILSCALED)
         if view is not None and view.state is process.State.RUNNING:
-            self._log.record("error", "hung", child=TAILSCALED, why=why)
-            self._engine.dispatch(TAILSCALED, process.Event(process.EventKind.HUNG))
+            level, what = ("error", "hung") if hung else ("warning", "tailnet: restarting tailscaled")
+            self._log.record(level, what, child=TAILSCALED, why=why)
+            kind = process.EventKind.HUNG if hung else process.EventKind.RESTART
+            self._engine.dispatch(TAILSCALED, process.Event(kind))
 
     def _life(self) -> object:
         """Return an identifier of tailscaled's current process."""

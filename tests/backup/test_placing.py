@@ -33,6 +33,7 @@ from tests.backup.world import (
 from tests.client.calling import call
 from tests.process.running import Run
 from tests.support.backups import restic
+from tests.support.tracing import traces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +101,32 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
     argv = (sys.executable, "-I", "-m", "supervisor.backup.confine", "--", gone, "version")
     ended = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (1, f"cannot run {gone}: No such file or directory\n")
+
+
+@pytest.mark.skipif(not traces(), reason="strace is needed to make system calls fail")
+@pytest.mark.parametrize(
+    ("call", "error", "ended"),
+    [
+        # The kernel has no Landlock, or a filter hides it.
+        ("landlock_create_ruleset", "ENOSYS", 0),
+        ("landlock_create_ruleset", "EOPNOTSUPP", 0),
+        ("landlock_create_ruleset", "EPERM", 0),
+        ("landlock_create_ruleset", "ENOMEM", 1),
+        ("landlock_create_ruleset", "EMFILE", 1),
+        ("landlock_add_rule", "ENOMEM", 1),
+        ("landlock_restrict_self", "ENOMEM", 1),
+    ],
+)
+def test_what_cannot_be_confined_is_not_run(call: str, error: str, ended: int) -> None:
+    """Only a kernel that has no Landlock lets it run unconfined: any other failure would let it read everything."""
+    if not has_landlock():
+        pytest.skip("this kernel has no Landlock")
+    strace = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error={error}")
+    words = (sys.executable, "-I", "-m", "supervisor.backup.confine", "/usr", "/lib", "/lib64", "/bin", "--")
+    done = subprocess.run((*strace, *words, "/bin/true"), capture_output=True, text=True, check=False)
+    assert done.returncode == ended
+    assert done.stderr.startswith("cannot run /bin/true: ") == bool(ended)
+    assert "Traceback" not in done.stderr
 
 
 def has_landlock() -> bool:

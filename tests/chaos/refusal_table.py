@@ -1,6 +1,8 @@
 """The places of the package that make system calls, which calls these are, and the errors with which each may fail.
 
-`sites` finds the places in the code. A name that is not in KERNEL or METHODS and not harmless fails a test.
+`sites` finds the places in the code, also those that read or write a file that `open` has returned. A name that is not
+in KERNEL or METHODS and not harmless fails a test; so does an import by which a call could have another name
+(`hidden_imports`), or of a module that is in no list.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.conventions.tree import modules
+from tests.conventions.tree import imports, modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.conventions.tree import Module
 
 _DESCRIPTORS = ("EMFILE", "ENFILE")
 _DISK = ("ENOSPC", "EIO", "EROFS")
@@ -64,6 +68,9 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "fcntl": ("EINVAL", "EMFILE"),
     "ioctl": ("ENOTTY", "EPERM"),
     "dup2": ("EMFILE", "EINTR"),
+    "landlock_create_ruleset": ("ENOSYS", "EMFILE", "ENOMEM"),
+    "landlock_add_rule": ("ENOMEM",),
+    "landlock_restrict_self": ("EPERM", "ENOMEM"),
 }
 # The system calls that Python's functions make.
 KERNEL: dict[str, tuple[str, ...]] = {
@@ -119,9 +126,19 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "resource.getrlimit": ("prlimit64",),
     "resource.setrlimit": ("prlimit64",),
     "libc.prctl": ("prctl",),
+    "_libc.prctl": ("prctl",),
+    "_libc.syscall": ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"),
+    "selectors.DefaultSelector": ("epoll_create1",),
+    "asyncio.Runner": ("socket", "epoll_ctl"),
     "asyncio.open_connection": ("socket", "connect"),
     "asyncio.open_unix_connection": ("socket", "connect"),
     "sqlite3.connect": ("openat",),
+    # Of files that `open` has returned.
+    "file.read": ("read",),
+    "file.readline": ("read",),
+    "file.write": ("write",),
+    "json.load": ("read",),
+    "json.dump": ("write",),
 }
 # At these places the call never fails with that error: a pipe has no EIO (pipe(7)).
 UNREAL = {
@@ -163,6 +180,21 @@ HARMLESS = frozenset(
     f"{module}.{name}"
     for module, names in {
         "libc": "setfsgid setfsuid",
+        "ctypes": "CDLL byref c_char_p c_int c_size_t c_uint c_ulong get_errno",
+        "asyncio": """AbstractEventLoop BaseTransport CancelledError Event Future IncompleteReadError LimitOverrunError
+                   Lock Protocol SelectorEventLoop Semaphore StreamReader StreamWriter Task TaskGroup Timeout
+                   TimerHandle Transport current_task gather get_running_loop shield sleep timeout timeout_at wait
+                   wrap_future""",
+        "threading": "Condition Event ExceptHookArgs Lock current_thread excepthook get_ident main_thread",
+        "sqlite3": "Connection Error",
+        "selectors": "BaseSelector",
+        "json": "JSONDecodeError dumps loads",
+        # Their sockets are refused by strace, as they are opened in the libraries.
+        "urllib.request": "BaseHandler HTTPRedirectHandler ProxyHandler Request build_opener",
+        "http.client": "HTTPConnection HTTPException HTTPResponse HTTPSConnection IncompleteRead",
+        "anyio": """CancelScope Event Lock Semaphore abc create_task_group fail_after move_on_after sleep
+                 sleep_forever""",
+        "file": "fileno seek",
         "os": """close getpid geteuid getegid getuid getgrouplist urandom fsencode fsdecode strerror sysconf isatty
               umask setpriority getcwd get_terminal_size _exit waitstatus_to_exitcode path environ devnull defpath
               stat_result statvfs_result major minor makedev execve
@@ -177,7 +209,28 @@ HARMLESS = frozenset(
 _NO_SOCKETS = frozenset(
     {"self._sender", "sender", "self._watcher", "context.channels.backups", "context.channels.tailnet"}
 )
-_MODULES = frozenset({"os", "socket", "fcntl", "select", "subprocess", "signal", "shutil"})
+_MODULES = frozenset(
+    {
+        *("os", "socket", "fcntl", "select", "selectors", "subprocess", "signal", "shutil", "resource", "threading"),
+        *("asyncio", "anyio", "sqlite3", "ctypes", "libc", "_libc", "json", "urllib.request", "http.client"),
+    }
+)
+# These alone are imported from such modules by name: they make no calls.
+_BY_NAME = frozenset({"json.loads", "anyio.abc.TaskGroup", "urllib.request.getproxies", "urllib.request.proxy_bypass"})
+# Modules of the standard library that make no calls that matter here: those of time and randomness cannot fail,
+# `pwd` and `ssl` read the system's files at a start, and `getpass` asks an operator.
+_QUIET = frozenset(
+    name
+    for names in (
+        "__future__ _collections array base64 binascii bisect collections collections.abc concurrent.futures",
+        "contextlib contextvars copy datetime difflib email.utils enum errno functools gc getpass gzip hashlib",
+        "heapq hmac http importlib importlib.util io ipaddress itertools logging math platform pwd queue re shlex",
+        "ssl stat struct sys time tomllib traceback types typing urllib.error urllib.parse zlib",
+    )
+    for name in names.split()
+)
+# Their calls are refused by strace.
+_LIBRARIES = frozenset({"aiohttp", "msgspec", "opentelemetry", "prometheus_client", "segno", "structlog", "tenacity"})
 
 
 class Site(NamedTuple):
@@ -189,22 +242,60 @@ class Site(NamedTuple):
     calls: bool = True
 
 
+def hidden_imports() -> Iterator[str]:
+    """Yield the imports by which a place could make a call that `sites` does not see."""
+    for module in modules("supervisor"):
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if alias.asname or not (alias.name in _MODULES | _QUIET or _root(alias.name) in _LIBRARIES):
+                        yield f"{module.name}:{node.lineno} import {alias.name}"
+            elif isinstance(node, ast.ImportFrom) and node.module and _root(node.module) != "supervisor":
+                for alias in node.names:
+                    is_quiet = node.module in _QUIET or _root(node.module) in _LIBRARIES
+                    if not is_quiet and f"{node.module}.{alias.name}" not in _BY_NAME:
+                        yield f"{module.name}:{node.lineno} from {node.module} import {alias.name}"
+
+
+def _root(name: str) -> str:
+    return name.partition(".")[0]
+
+
 def sites() -> Iterator[Site]:
     """Yield every place that calls one of these functions, and every other that names one."""
     for module in modules("supervisor"):
+        yield from _of_files(module)
+        callers = _MODULES & {*imports(module), "libc", "_libc"}
         called = {id(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call) and not _is_open(node)}
         for node in ast.walk(module.tree):
             if not isinstance(node, ast.Attribute | ast.Name):
                 continue
             name = ast.unparse(node)
             calls = id(node) in called
-            if name in KERNEL or (isinstance(node, ast.Attribute) and ast.unparse(node.value) in _MODULES):
+            if name in KERNEL or (isinstance(node, ast.Attribute) and ast.unparse(node.value) in callers):
                 if not name.rpartition(".")[2].isupper():
                     yield Site(module.name, node.lineno, name, calls)
             elif isinstance(node, ast.Attribute) and node.attr in _ASKING_METHODS and calls:
                 if ast.unparse(node.value) in _NO_SOCKETS:
                     continue
                 yield Site(module.name, node.lineno, node.attr, calls)
+
+
+def _of_files(module: Module) -> Iterator[Site]:
+    """Yield the places that use a file in the block that `open` has opened it for."""
+    for block in ast.walk(module.tree):
+        if not isinstance(block, ast.With):
+            continue
+        names = {
+            ast.unparse(item.optional_vars)
+            for item in block.items
+            if item.optional_vars is not None
+            and isinstance(item.context_expr, ast.Call)
+            and ast.unparse(item.context_expr.func) == "open"
+        }
+        for node in ast.walk(block):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) in names:
+                yield Site(module.name, node.lineno, f"file.{node.attr}")
 
 
 def _is_open(call: ast.Call) -> bool:

@@ -25,10 +25,11 @@ import subprocess
 import sys
 import tempfile  # noqa: F401 - as above
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 _HELPER = "supervisor.backup.copies"
 _VARIABLE = "CHAOS_REFUSING"
@@ -52,7 +53,7 @@ class Refuser:
         """Return the error with which the call two frames up is to fail; empty if it is to be made."""
         frame = sys._getframe(2)
         path = frame.f_code.co_filename
-        if not path.startswith(self._package):
+        if not self.is_ours(frame):
             return ""
         module = path.removeprefix(self._package).removesuffix(".py").replace("/", ".")
         place = (module, frame.f_lineno, name)
@@ -62,6 +63,10 @@ class Refuser:
                 self._seen.add(place)
                 self._write(self._fd, (json.dumps([*place, error]) + "\n").encode())
         return error
+
+    def is_ours(self, frame: FrameType) -> bool:
+        """Return whether the package's code runs in this frame."""
+        return frame.f_code.co_filename.startswith(self._package)
 
     def wrap(self, owner: Any, attribute: str, name: str) -> None:
         """Replace a function or a method by one that may refuse."""
@@ -99,11 +104,12 @@ def install(told: dict[str, Any]) -> None:
             _wrap_threads(refuser)
         elif name in {"socket.socket", "subprocess.Popen"}:
             refuser.wrap(getattr(importlib.import_module(module), attribute), "__init__", name)
-        elif name == "to_thread.run_sync":
-            _wrap_later(refuser, name)
-        elif "." not in name:
+        elif name == "open":
+            _wrap_files(refuser)
             refuser.wrap(builtins, name, name)
-        elif module not in {"libc", "loop"}:
+        elif module == "file":
+            continue
+        elif module not in {"libc", "_libc"}:
             refuser.wrap(importlib.import_module(module), attribute, name)
     for name in told["methods"]:
         owner: Any = socket.socket if hasattr(socket.socket, name) else asyncio.SelectorEventLoop
@@ -130,16 +136,45 @@ def _wrap_threads(refuser: Refuser) -> None:
     threading.Thread.start = starting  # type: ignore[method-assign]
 
 
-def _wrap_later(refuser: Refuser, name: str) -> None:
-    """Replace a function of a library that is deliberately loaded late."""
+class _File:
+    """A file whose methods may refuse."""
 
-    class Finder:
-        def find_spec(self, module: str, *_more: object) -> None:
-            if module == "supervisor.backup.objects":
-                sys.meta_path.remove(self)
-                refuser.wrap(importlib.import_module("anyio.to_thread"), "run_sync", name)
+    def __init__(self, refuser: Refuser, file: Any) -> None:
+        self._refuser = refuser
+        self._file = file
 
-    sys.meta_path.insert(0, Finder())
+    def __enter__(self) -> Self:
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the file has; a function asks first."""
+        real = getattr(self._file, name)
+        if name not in {"read", "readline", "write"}:
+            return real
+
+        def asking(*words: Any) -> Any:
+            error = self._refuser.ask(f"file.{name}")
+            if error:
+                raise _refusal(error)
+            return real(*words)
+
+        return asking
+
+
+def _wrap_files(refuser: Refuser) -> None:
+    """Have files that the package opens, other than its standard streams, refuse too."""
+    begin = builtins.open
+
+    def opening(path: Any, *words: Any, **more: Any) -> Any:
+        file = begin(path, *words, **more)
+        # The caller is the function that asks for `open` itself.
+        return file if path in {1, 2} or not refuser.is_ours(sys._getframe(2)) else _File(refuser, file)
+
+    builtins.open = opening  # type: ignore[assignment]
 
 
 def _follow_helper(told: dict[str, Any]) -> None:

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import pytest
 
 from tests.chaos.refusals import places, refuse
 from tests.chaos.refused_lives import wrong
-
-
-def traces() -> bool:
-    """Return whether strace is installed and may trace."""
-    words = ["strace", "-o", "/dev/null", "true"]
-    return (
-        shutil.which("strace") is not None and subprocess.run(words, capture_output=True, check=False).returncode == 0
-    )
+from tests.support.tracing import traces
 
 
 @pytest.mark.skipif(not traces(), reason="strace is needed to make system calls fail")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, UNREAL, calls_of, sites
+from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, UNREAL, calls_of, hidden_imports, sites
 
 
 def test_every_place_that_asks_the_kernel_is_in_the_table() -> None:
@@ -12,3 +12,8 @@ def test_every_place_that_asks_the_kernel_is_in_the_table() -> None:
     assert not KERNEL.keys() - names
     assert {each for name in names for each in calls_of(name)} == ERRORS.keys()
     assert {(site.module, site.name) for site in sites()} >= UNREAL.keys()
+
+
+def test_no_call_has_another_name() -> None:
+    """Such as by `from os import sync`, or in a module that the table does not know, such as pathlib."""
+    assert not [*hidden_imports()]

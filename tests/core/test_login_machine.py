@@ -34,7 +34,9 @@ NEEDS = TailnetMachine(state=Backend.NEEDS_LOGIN, seen=True, key=KEY, wish=1)
 TRYING = NEEDS._replace(stage=Stage.TRYING, retry=UNDER_WAY)
 REPLACING = TRYING._replace(state=Backend.RUNNING, replaces=True, have_node_key=True, node_key="old", pasted=True)
 # Actions that need a call to tailscaled.
-COMMANDS = frozenset(Action) - {Action.NOTHING, Action.RESET, Action.CANCEL, Action.RESTART_TAILSCALED}
+COMMANDS = frozenset(Action) - {
+    *(Action.NOTHING, Action.RESET, Action.CANCEL, Action.RESTART_TAILSCALED, Action.DROP_REMAINS)
+}
 AWAY = frozenset({Action.SWITCH_OFF, Action.RELEASE_KEY, Action.LOG_OUT})
 
 

@@ -7,9 +7,21 @@ from typing import Any
 
 import pytest
 
+from supervisor.core.login_machine import step
 from supervisor.core.policy import HANDS_OFF_S, leaves_login_to_others, next_action
 from supervisor.core.retry import LoginRetry
-from supervisor.core.tailnet import Action, Backend, Choice, LoginPrefs, Pending, Stage, TailnetMachine
+from supervisor.core.tailnet import (
+    Action,
+    Backend,
+    Choice,
+    LoginPrefs,
+    Observation,
+    Pending,
+    Stage,
+    TailnetEvent,
+    TailnetEventKind,
+    TailnetMachine,
+)
 
 KEY = b"key"
 OUT = LoginPrefs(logged_out=True)
@@ -60,7 +72,8 @@ def trying(state: str, **fields: Any) -> TailnetMachine:
         (machine("Stopped", attached=True), Action.NOTHING),
         (machine("Stopped", attached=True, ordered_s=1.0), Action.SWITCH_ON),
         (machine("Stopped", choice=Choice.DISCONNECTED), Action.NOTHING),
-        (machine("Stopped", choice=Choice.FORGOTTEN), Action.LOG_OUT),
+        (machine("Stopped", choice=Choice.FORGOTTEN, have_node_key=True), Action.LOG_OUT),
+        (machine("Stopped", choice=Choice.FORGOTTEN), Action.NOTHING),
         (machine("NoState", choice=Choice.DISCONNECTED), Action.NOTHING),
         (machine("Running", have_node_key=True, prefs=OUT), Action.KEEP_LOGIN),
         (machine("NeedsLogin", have_node_key=True, prefs=OUT, key=KEY), Action.KEEP_LOGIN),
@@ -75,6 +88,22 @@ def trying(state: str, **fields: Any) -> TailnetMachine:
 def test_what_is_done_next(before: TailnetMachine, action: Action) -> None:
     """Each case leads to its action."""
     assert next_action(before, 100.0) is action
+
+
+@pytest.mark.parametrize("choice", Choice)
+def test_what_is_left_of_a_login_is_dropped(choice: Choice) -> None:
+    """tailscaled took a late message for a login; a sidecar's is not restarted, and not logged out again and again."""
+
+    def actions(before: TailnetMachine) -> set[object]:
+        look = Observation(state=before.state, have_node_key=before.have_node_key)
+        return {*step(before, TailnetEvent(TailnetEventKind.OBSERVED, seen=look), 100.0)[1]}
+
+    logged_out = machine("Stopped", choice=choice)
+    assert actions(logged_out) == {Action.DROP_REMAINS}
+    assert not actions(logged_out._replace(leaving=True))
+    assert not actions(logged_out._replace(running=Action.LOG_OUT))
+    assert Action.DROP_REMAINS not in actions(logged_out._replace(have_node_key=True))
+    assert not {Action.DROP_REMAINS, Action.LOG_OUT} & actions(logged_out._replace(attached=True))
 
 
 def test_no_one_is_logged_in_against_their_will() -> None:

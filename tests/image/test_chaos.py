@@ -15,6 +15,7 @@ from tests.support.control import ROOT
 PATIENCE_S = 400.0
 
 
+@pytest.mark.timeout(PATIENCE_S + 100)
 @pytest.mark.parametrize("form", FORMS)
 def test_it_holds_whatever_goes_wrong(image: str, form: str) -> None:
     """The faults have a new seed, which the run prints: a failure can be replayed with `make chaos-image`."""

@@ -7,6 +7,7 @@ import http.client
 import os
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ class Peer(LocalApi):
         super().__init__(str(folder / "tailscaled.sock"))
         self.folder = folder
         self.log = folder / "log"
+        self._start = partial(self._started, *flags, **env)
+        self._start()
+
+    def _started(self, *flags: str, **env: str) -> None:
         # The other end of this pipe closes when this process ends, and tailscaled then ends too.
         theirs, self._ours = os.pipe()
         with self.log.open("ab") as log:
@@ -33,12 +38,12 @@ class Peer(LocalApi):
                 [
                     tailscaled(),
                     *("--tun=userspace-networking", "--no-logs-no-support", "--port=0"),
-                    *(f"--statedir={folder / 'state'}", f"--socket={self.path}", *flags),
+                    *(f"--statedir={self.folder / 'state'}", f"--socket={self.path}", *flags),
                 ],
                 env={
                     "PATH": os.environ["PATH"],
-                    "HOME": str(folder),
-                    "TS_LOGS_DIR": str(folder),
+                    "HOME": str(self.folder),
+                    "TS_LOGS_DIR": str(self.folder),
                     "TS_PARENT_DEATH_FD": str(theirs),
                     **IN_TESTS,
                     **env,
@@ -56,6 +61,13 @@ class Peer(LocalApi):
             kill(self.process.pid)
             self.process.wait()
             os.close(self._ours)
+
+    def log_out(self) -> None:
+        """Log out, and restart it: it may take a message that arrives late for a login of its own."""
+        self.ask("POST", "logout")
+        self.stop()
+        self._start()
+        self.wait_state("NeedsLogin")
 
     @property
     def key(self) -> str:

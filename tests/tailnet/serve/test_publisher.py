@@ -122,7 +122,7 @@ async def test_a_new_login_begins_with_nothing(here: Stage) -> None:
     here.put(FORWARD)
     serve = here.serve()
     assert (await look(serve, here.node)).mode == "off"
-    here.node.ask("POST", "logout")
+    here.node.log_out()
     here.node.log_in(here.control.url)
     here.node.wait_state("Running")
     serve.forget()
