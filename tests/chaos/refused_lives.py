@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -46,7 +47,11 @@ of_all_lives = contextlib.ExitStack()
 
 
 class Outcome(NamedTuple):
-    """The outcome of a life; ``lost`` is what is missing of its persistent files, ``short`` why it ended early."""
+    """The outcome of a life.
+
+    ``lost`` is what is missing of its persistent files, ``short`` why it was not played to the end, and ``idle`` why
+    the supervisor did not go on working: it neither ended, nor had the app running and an API that answers.
+    """
 
     code: int | None
     stderr: str
@@ -54,6 +59,7 @@ class Outcome(NamedTuple):
     said: list[str]
     lost: str = ""
     short: str = ""
+    idle: str = ""
 
 
 class Way(NamedTuple):
@@ -259,6 +265,7 @@ def live(run: Run, use: Callable[[Run], None]) -> Outcome:
             use(run)
         except (AssertionError, OSError, KeyError, ValueError, sqlite3.Error) as error:
             short = f"{type(error).__name__}: {error}"
+        idle = _why_idle(run)
         with contextlib.suppress(Exception):
             if not _is_over(run):
                 run.popen.terminate()
@@ -269,9 +276,34 @@ def live(run: Run, use: Callable[[Run], None]) -> Outcome:
         left = _left(run)
         said = [f"{record.get('message')} {record.get('why', '')}" for record in run.records]
         stderr = "" if run.popen.poll() is None else run.stderr
-        return Outcome(run.popen.poll(), stderr, left, said, short=short)
+        return Outcome(run.popen.poll(), stderr, left, said, short=short, idle=idle)
     finally:
         run.close()
+
+
+def _why_idle(run: Run) -> str:
+    """Wait until the supervisor works, or has ended, and return why it does neither; empty if it does."""
+    why = ""
+
+    def works() -> bool:
+        nonlocal why
+        why = "" if _is_over(run) else _fault(run)
+        return not why
+
+    with contextlib.suppress(AssertionError):
+        wait_until(works, _DEADLINE_S)
+    if _is_over(run) and run.popen.returncode == 0:
+        return "it ended by itself, as if it had been stopped"
+    return why
+
+
+def _fault(run: Run) -> str:
+    answer = call(run.run_dir, "status", "--json")
+    if not answer.out:
+        return f"its API does not answer: {answer.err.strip()}"
+    app = next(each for each in json.loads(answer.out)["processes"] if each["name"] == "moltis")
+    # A start that is held until its owner chooses, or the backups answer, says so.
+    return "" if app["state"] == "running" or app["held_why"] else f"the app is {app['state']}"
 
 
 def _is_over(run: Run) -> bool:
@@ -303,8 +335,8 @@ def wrong(outcome: Outcome) -> str:
         return f"a traceback: {outcome.stderr.strip().splitlines()[-1]}"
     if outcome.code not in _CODES:
         return f"exit code {outcome.code}: {outcome.stderr[-200:]}"
-    if outcome.left:
-        return f"{outcome.left} left"
+    if outcome.left or outcome.idle:
+        return f"{outcome.left} left" if outcome.left else f"it does not go on working: {outcome.idle}"
     told = any("stopped" in line or "stopping" in line for line in outcome.said)
     if outcome.code and not outcome.stderr and not told:
         return f"exit code {outcome.code} without a word"
