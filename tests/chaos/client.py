@@ -42,9 +42,14 @@ class Client:
         self.stopped: set[str] = set()
         self._orders = {name: Orders() for name in NAMES}
 
-    def api(self, method: str, path: str, body: str | None = None, timeout_s: float = 10.0) -> tuple[int, Any]:
-        """Call the API over the control socket, or over the port from another pid namespace. Raises OSError."""
-        headers = {"Authorization": f"Bearer {TOKEN}"} if self.over_port else {}
+    def api(
+        self, method: str, path: str, body: str | None = None, timeout_s: float = 10.0, *, bearer: str = ""
+    ) -> tuple[int, Any]:
+        """Call the API over the control socket, or over the port from another pid namespace. Raises OSError.
+
+        ``bearer``: over the port in any case, with this token or session.
+        """
+        headers = {"Authorization": f"Bearer {bearer or TOKEN}"} if self.over_port or bearer else {}
         if method == "POST":
             headers["Content-Type"] = "application/json"
         status, text = self._call(method, path, body, timeout_s, headers)
@@ -63,7 +68,7 @@ class Client:
     ) -> tuple[int, str]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         with contextlib.closing(connection):
-            if not self.over_port:
+            if not headers.get("Authorization"):
                 connection.sock = socket.socket(socket.AF_UNIX)
                 connection.sock.settimeout(timeout_s)
                 connection.sock.connect(str(self.run_dir / "control.sock"))
@@ -85,10 +90,17 @@ class Client:
             except http.client.HTTPException as error:
                 raise ConnectionError(str(error)) from error
 
-    def order(self, name: str, verb: str) -> None:
+    def sign_in(self) -> str:
+        """Return a session, as the panel has one. Raises OSError."""
+        status, answer = self.api("POST", "/api/session", json.dumps({"token": TOKEN}), bearer=TOKEN)
+        if status != http.HTTPStatus.OK:
+            raise ConnectionError(f"the answer {status} {answer}")
+        return str(answer["session"])
+
+    def order(self, name: str, verb: str, *, bearer: str = "") -> None:
         """Order a process to start, stop or restart; remember the order if it was accepted and no other was concurrent.
 
-        Raises OSError.
+        ``bearer`` as in `api`. Raises OSError.
         """
         orders = self._orders[name]
         with orders.lock:
@@ -100,7 +112,7 @@ class Client:
         if verb == "stop":
             self.stopped.add(name)
         try:
-            status, _ = self.api("POST", f"/api/processes/{name}/{verb}")
+            status, _ = self.api("POST", f"/api/processes/{name}/{verb}", bearer=bearer)
         finally:
             with orders.lock:
                 orders.open -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from tests.chaos.world import pause
 
 # A connection is closed after ten seconds without a request.
 _CLOSED_S = 6.0
+_MANY = 500
+_HALF = b"GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: "
 
 if TYPE_CHECKING:
     import random
@@ -22,21 +25,21 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 
-def _connections(world: World, count: int, data: bytes) -> Undo:
-    """Open this many connections, send this on each, and keep them open until the fault is undone."""
-    _, close = _opened(world, count, data)
+def _connections(world: World, count: int, *data: bytes) -> Undo:
+    """Open this many connections, send one of these on each, and keep them open until the fault is undone."""
+    _, close = _opened(world, count, *data)
     return close
 
 
-def _opened(world: World, count: int, data: bytes) -> tuple[list[socket.socket], Undo]:
+def _opened(world: World, count: int, *data: bytes) -> tuple[list[socket.socket], Undo]:
     opened: list[socket.socket] = []
-    for _ in range(count):
+    for _, sent in zip(range(count), itertools.cycle(data), strict=False):
         with contextlib.suppress(OSError):
             sock = socket.socket()
             opened.append(sock)
             sock.settimeout(1)
             sock.connect((world.host, world.port))
-            sock.sendall(data)
+            sock.sendall(sent)
 
     def close() -> None:
         for sock in opened:
@@ -47,8 +50,9 @@ def _opened(world: World, count: int, data: bytes) -> tuple[list[socket.socket],
 
 @fault("idle-connections")
 def _idle_connections(world: World, chance: random.Random) -> Undo:
-    """Open more connections than it keeps; the others must be closed, before all are for their silence."""
-    opened, close = _opened(world, chance.randint(300, 500), b"")
+    """Open 500 connections, idle, half-open or with rubbish; it keeps some, and must close the others soon."""
+    mixed = chance.choice(((b"",), (b"", _HALF), (b"", _HALF, chance.randbytes(100))))
+    opened, close = _opened(world, _MANY, *mixed)
     end_s = time.monotonic() + _CLOSED_S
     while (left := sum(map(_is_open, opened))) > MOST_CONNECTIONS and time.monotonic() < end_s:
         pause(0.05)
@@ -69,7 +73,7 @@ def _is_open(sock: socket.socket) -> bool:
 
 @fault("half-open-requests")
 def _half_open_requests(world: World, chance: random.Random) -> Undo:
-    return _connections(world, chance.randint(10, 100), b"GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+    return _connections(world, chance.randint(10, 100), _HALF)
 
 
 @fault("rubbish-requests")

@@ -7,7 +7,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from tests.chaos.client import NAMES, WRITERS
+from tests.chaos.client import NAMES, TOKEN, WRITERS
 from tests.chaos.kinds import PHASES, fault
 from tests.chaos.world import pause
 
@@ -17,6 +17,7 @@ _ONLY_IN_A_STOP = {phase: "it would begin the stop" for phase in PHASES if phase
 CONFIGURATION = 78
 VERBS = ("start", "stop", "restart")
 _SLOWLY = 0.5
+_HARMLESS = (signal.SIGHUP, signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT)
 
 if TYPE_CHECKING:
     import random
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
 
 @fault("signals")
 def _signals(world: World, chance: random.Random) -> None:
-    harmless = (signal.SIGHUP, signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT)
     for _ in range(200):
-        world.send(chance.choice(harmless))
+        world.send(chance.choice(_HARMLESS))
 
 
 @fault("signals-for-app")
@@ -70,15 +70,22 @@ def _orders(world: World, chance: random.Random) -> None:
 
 @fault("orders-at-once")
 def _orders_at_once(world: World, chance: random.Random) -> Undo:
-    def give(name: str, verb: str) -> None:
+    """Give orders on the control socket, with the token, and as the panel does, amid signals."""
+
+    def give(name: str, verb: str, bearer: str) -> None:
         with contextlib.suppress(OSError):
-            world.order(name, verb)
+            world.order(name, verb, bearer=bearer)
 
     _have_them_end_slowly(world, chance)
-    pairs = [(chance.choice(NAMES), chance.choice(VERBS)) for _ in range(8)]
-    threads = [threading.Thread(target=give, args=pair) for pair in pairs]
+    bearers = ["", TOKEN]
+    # Refused for a while after wrong tokens.
+    with contextlib.suppress(OSError):
+        bearers.append(world.sign_in())
+    given = [(chance.choice(NAMES), chance.choice(VERBS), chance.choice(bearers)) for _ in range(8)]
+    threads = [threading.Thread(target=give, args=each) for each in given]
     for thread in threads:
         thread.start()
+        world.send(chance.choice(_HARMLESS))
 
     def wait() -> None:
         for thread in threads:

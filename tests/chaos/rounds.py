@@ -37,8 +37,9 @@ _TRUE_S = 5.0
 # Additional time of a start with backups, which may wait for a holder that is gone or a bucket that is away, and
 # restore files.
 _HOLD_S = 75.0
-# Longest duration of the faults of a round in a phase that takes some time.
+# Longest duration of the faults of a round: in a phase that takes some time, and in this share of the others.
 _LINGER_S = 3.0
+_LINGERS = 0.1
 _KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
 # Output of unshare, which then exits with 1, if it cannot end by the signal that killed its child.
 _KILLED_INSIDE = "sigprocmask unblock failed"
@@ -127,8 +128,9 @@ class Player:
                         self._unsaving.append(str(fault))
                     if undo is not None:
                         self._undo.append(undo)
-        if one.phase in {"restore", "hand-over"}:
-            pause(random.Random(str(one)).uniform(0.0, _LINGER_S))
+        chance = random.Random(str(one))
+        if one.phase in {"restore", "hand-over"} or chance.random() < _LINGERS:
+            pause(chance.uniform(0.0, _LINGER_S))
 
     def _heal(self) -> None:
         while self._undo:
