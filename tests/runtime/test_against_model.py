@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
@@ -26,6 +26,7 @@ from supervisor.core.process import (
     Event,
     EventKind,
     ExitStatus,
+    GiveUp,
     Machine,
     Moment,
     ProcessAction,
@@ -55,6 +56,7 @@ ENDS = {
     signal.SIGKILL: ExitStatus(signal=signal.SIGKILL),
     signal.SIGSEGV: ExitStatus(signal=signal.SIGSEGV),
 }
+_FAILURES = 3
 _NEXT = {
     ProcessAction.SPAWN: Event(EventKind.SPAWNED),
     ProcessAction.REQUEST_END: Event(EventKind.EXITED, ExitStatus(signal=signal.SIGTERM)),
@@ -65,8 +67,8 @@ _NEXT = {
 class Model:
     """One process by the table, in a world where everything happens at once; ``spawns`` counts its starts."""
 
-    def __init__(self, name: str) -> None:
-        self.spec = ProcessSpec(name, (name,), {}, restart=POLICIES[name], critical=name == CRITICAL)
+    def __init__(self, name: str, give_up: GiveUp | None = None) -> None:
+        self.spec = ProcessSpec(name, (name,), {}, restart=POLICIES[name], critical=name == CRITICAL, give_up=give_up)
         self.machine = Machine()
         self.spawns = 0
         self.exits: tuple[ExitView, ...] = ()
@@ -145,15 +147,15 @@ def said_of(view: Any) -> dict[str, object]:
 
 
 class Program:
-    """The real supervisor."""
+    """The real supervisor; without ``gives_up`` it restarts processes for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, gives_up: str = "never") -> None:
         tables = [
             f"[process.{name}]\ncommand = {json.dumps(['sh', '-c', SCRIPT])}\n"
             f"restart = {json.dumps(POLICIES[name].value)}\ncritical = {json.dumps(name == CRITICAL)}\n"
             for name in POLICIES
         ]
-        env = {"SUPERVISOR_BACKOFF_MAX": "20ms", "SUPERVISOR_APP": "off", "SUPERVISOR_GIVE_UP": "never"}
+        env = {"SUPERVISOR_BACKOFF_MAX": "20ms", "SUPERVISOR_APP": "off", "SUPERVISOR_GIVE_UP": gives_up}
         # Failures are not forgiven after a time, which the model does not know.
         env["SUPERVISOR_BACKOFF_RESET"] = "1h"
         self.run = Run(toml="".join(tables), env=env)
@@ -304,3 +306,30 @@ def test_the_program_does_what_the_table_says() -> None:
         assert Both.program.run.stop() == 0
     finally:
         Both.program.run.close()
+
+
+@pytest.mark.slow
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(st.lists(st.sampled_from([*ENDS, EventKind.RESTART, EventKind.STOP]), min_size=3, max_size=8))
+def test_a_process_is_given_up_when_the_table_says(events: list[signal.Signals | EventKind]) -> None:
+    """The supervisor then ends with 70, and not before; an order is no failure."""
+    model, program = Model(CRITICAL, GiveUp(_FAILURES, 3600.0)), Program(f"{_FAILURES}/1h")
+    try:
+        wait_until(program.views, what="the API")
+        model.take(Event(EventKind.START))
+        for each in events:
+            wait_until(lambda: program.views()[CRITICAL]["state"] == model.machine.state.value, 10.0)
+            if isinstance(each, EventKind):
+                program.call("POST", f"/api/processes/{CRITICAL}/{each.value}")
+                model.take(Event(each))
+                wait_until(lambda: program.views()[CRITICAL]["restarts"] == model.spawns - 1, 10.0)
+            elif model.machine.state is State.RUNNING:
+                program.signal(CRITICAL, each)
+                model.take(Event(EventKind.EXITED, ENDS[each]))
+                if model.machine.state is State.FAILED:
+                    assert program.run.wait() == 70
+                    return
+                wait_until(lambda: program.views()[CRITICAL]["failures"] == model.machine.failures, 10.0)
+        assert program.run.stop() == 0
+    finally:
+        program.run.close()
