@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http
 import http.client
 import socket
 import statistics
@@ -19,6 +20,8 @@ import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor.incidents.incident_files import MOST_INCIDENTS
 from tests.chaos import checks
@@ -44,6 +47,8 @@ _NEWS_S = 8.0
 _BLINK_S, _AWAY_S = 100.0, 10.0
 # A slope counts if it exceeds this many times its standard error.
 _SIGMAS = 3.0
+# And if it is at least this part of the figure in an hour: a fifth of a percent.
+_LEAST_SHARE = 500
 
 
 def slope(times_s: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
@@ -60,7 +65,10 @@ def scrape(world: World) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=30)
     with contextlib.closing(connection):
         connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-        assert connection.getresponse().read()
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        assert answer.status == http.HTTPStatus.OK, text
+        assert [*text_string_to_metric_families(text)]
 
 
 def watch_events(world: World) -> socket.socket:
@@ -157,7 +165,9 @@ def main() -> int:
         stream.close()
         assert world.prober is not None
         problems = [*world.output.problems, *_missing(world), *checks.defects(world), *checks.zombies(world)]
-        late = world.prober.problems
+        late = [each for each in world.prober.problems if each.startswith("health took")]
+        # On a busy machine right answers may be late, but none is wrong or missing.
+        problems += [each for each in world.prober.problems if each not in late]
     finally:
         world.close()
         end_shared()
@@ -171,7 +181,7 @@ def main() -> int:
     for name, values in figures.items():
         grows, error = slope(times_s, values)
         print(f"{name:14} {statistics.fmean(values):10.1f} on average, {grows:+9.2f} ± {error:.2f} an hour", flush=True)
-        if grows > _SIGMAS * error and grows > statistics.fmean(values) / 100:
+        if grows > _SIGMAS * error and grows > statistics.fmean(values) / _LEAST_SHARE:
             problems.append(f"{name} grows")
     print(
         f"{len(samples)} samples in {options.minutes:g} minutes; health was late {len(late)} times; "
