@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 from hypothesis import given
 
-from supervisor.backup.holder import _Sealed
+from supervisor.backup.holder import Lease, _completed, _Sealed
 from supervisor.backup.marker import Kept
 from supervisor.backup.messages import message_of, snapshots_of
+from supervisor.backup.objects import StoredObject
+from supervisor.core.holding import LeaseRecord, Unreadable
 from supervisor.json_input import decode_json, decode_object
 from supervisor.tailnet.localapi import LocalApiError, _decoded
 from supervisor.tailnet.state_file import Record
 from supervisor.tailnet.wire import Json, Notify, Status
+from tests.backup.test_holder import settings
 from tests.fuzz.mutating import mutations, thorough
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ BUS = (
 HOLDER = (
     b'{"version":1,"instance":"a","generation":2,"counter":9,"files":"f","released":false,"whole":true,"mac":"00"}',
 )
+RECORD = LeaseRecord("a", 2, 9, "f", released=True, whole=True, owner="g", last=(2, 7))
 
 
 def _of_the_bus(data: bytes) -> Any:
@@ -83,6 +88,21 @@ def test_what_lies_in_a_bucket_or_on_a_disk(data: bytes) -> None:
         except msgspec.DecodeError:
             continue
     assert decode_object(data) is None or isinstance(decode_object(data), dict)
+
+
+_LEASE = Lease(settings("/nowhere"))
+_SEALED = asyncio.run(_LEASE._seal(RECORD))
+
+
+@thorough
+@given(mutations((*HOLDER, _SEALED)))
+def test_the_object_of_the_holder(data: bytes) -> None:
+    """It is what was sealed, or cannot be read; what an earlier supervisor does not seal may be missing."""
+    seen = asyncio.run(_LEASE._read(StoredObject(data, "")))
+    if isinstance(seen, LeaseRecord):
+        assert seen in {RECORD, _completed(RECORD)}
+    else:
+        assert isinstance(seen, Unreadable)
 
 
 @pytest.mark.parametrize("data", [b'{"message":"\xff"}', b'{"error":' + b"[" * 100_000, b"[" * 100_000, b"\xff", b"{"])
