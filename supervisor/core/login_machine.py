@@ -46,6 +46,9 @@ _MAY_HAVE_LOGIN = IN_A_TAILNET | {Backend.NO_STATE}
 OBEYED_S = 5.0
 _SETTLED_S = 60.0
 _LONGEST_WAIT_S = 60.0
+# A login takes several commands within one state: a key, its release, a URL.
+_MOST_REPEATS = 5
+_LONGEST_PAUSE_S = 10.0
 _TAKING_UP = LogEntry(
     "info", "tailnet: taking up the device's own login", (("why", "a logout or another login did not get through"),)
 )
@@ -99,7 +102,7 @@ def _disconnect(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> S
 
 def _ordered(machine: TailnetMachine, now_s: float) -> Step:
     """Start a new order: failed steps are retried at once, and a contradicting command is cancelled."""
-    machine = machine._replace(command_failures=0, not_before_s=0.0, forbidden=(), ordered_s=now_s)
+    machine = machine._replace(command_failures=0, repeats=0, not_before_s=0.0, forbidden=(), ordered_s=now_s)
     # A logout may wait a minute for an unreachable control server, and a key half a minute for an API.
     contradicts = (machine.running is Action.LOG_OUT and machine.choice is not Choice.FORGOTTEN) or (
         machine.running is Action.FETCH_KEY and machine.stage is not Stage.FETCHING
@@ -193,6 +196,8 @@ def _counted(machine: TailnetMachine, result: str) -> TailnetMachine:
 
 def _done(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
     machine = _freed(machine)._replace(command_failures=0, prefs=event.prefs or machine.prefs)
+    if event.action is not Action.MAINTAIN:
+        machine = _repeated(machine, now_s)
     if event.action in {Action.RELEASE_KEY, Action.KEEP_LOGIN} and machine.stage is Stage.RELEASING:
         machine = machine._replace(stage=Stage.IDLE)
         if event.action is Action.RELEASE_KEY:
@@ -211,6 +216,13 @@ def _done(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
             ephemeral=False,
         )
     return machine, ()
+
+
+def _repeated(machine: TailnetMachine, now_s: float) -> TailnetMachine:
+    """Delay further commands if tailscaled carries them out, and its state stays as it was."""
+    repeats = machine.repeats + 1
+    wait_s = doubling_s(1.0, repeats - _MOST_REPEATS, _LONGEST_PAUSE_S) if repeats >= _MOST_REPEATS else 0.0
+    return machine._replace(repeats=repeats, not_before_s=now_s + wait_s)
 
 
 def _failed(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
@@ -264,7 +276,7 @@ def _observed(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Ste
     if machine.leaving:
         return machine, first
     if _has_remains(machine):
-        return machine, (*first, Action.DROP_REMAINS)
+        return machine._replace(dropped=True), (*first, Action.DROP_REMAINS)
     last = (Action.RESTART_TAILSCALED,) if recovery is Recovery.RESTART else ()
     machine, actions = _next(machine, seen, now_s)
     return machine, (*first, *actions, *last)
@@ -276,7 +288,7 @@ def _has_remains(machine: TailnetMachine) -> bool:
     tailscaled 1.102.5 does so if the message arrives together with the logout: it then reports that it is switched off
     instead of that it needs a login, and cannot be logged in reliably until it is restarted.
     """
-    is_over = machine.running is Action.NOTHING and not machine.attached
+    is_over = machine.running is Action.NOTHING and not machine.attached and not machine.dropped
     return is_over and machine.state == Backend.STOPPED and not machine.have_node_key
 
 
@@ -297,6 +309,9 @@ def _follow_state(machine: TailnetMachine, seen: Observation, now_s: float) -> T
         life=seen.life,
         seen=True,
         lost=False,
+        repeats=machine.repeats if same else 0,
+        # A restart that did not help is not repeated.
+        dropped=machine.dropped and seen.state in {Backend.STOPPED, Backend.NO_STATE},
         have_node_key=seen.have_node_key,
         url=seen.url,
         # Whatever changed the state may have changed them.

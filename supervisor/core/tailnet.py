@@ -179,7 +179,8 @@ class TailnetMachine(NamedTuple):
     that changes with what the owner wants, ``failure`` the last failure of a login. ``running`` is the command under
     way, ``due`` the last one decided on. ``ordered_s`` is the time of the owner's last order, None once
     it is fulfilled; ``went_back_s`` is when the device last returned to its login; ``help_due`` is whether an outage
-    waits for recovery that had no time.
+    waits for recovery that had no time. ``repeats`` is how often commands were carried out since tailscaled's state
+    last changed, ``dropped`` whether it was restarted in this state to drop what it had left of a login.
     """
 
     attached: bool = False
@@ -214,11 +215,13 @@ class TailnetMachine(NamedTuple):
     running: Action = Action.NOTHING
     due: Action = Action.NOTHING
     command_failures: int = 0
+    repeats: int = 0
     not_before_s: float = 0.0
     forbidden: tuple[tuple[Action, str], ...] = ()
     ordered_s: float | None = None
     outage: Outage | None = None
     help_due: bool = False
+    dropped: bool = False
     leaving: bool = False
 
     @property

@@ -100,10 +100,34 @@ def test_what_is_left_of_a_login_is_dropped(choice: Choice) -> None:
 
     logged_out = machine("Stopped", choice=choice)
     assert actions(logged_out) == {Action.DROP_REMAINS}
+    assert Action.DROP_REMAINS not in actions(logged_out._replace(dropped=True))
     assert not actions(logged_out._replace(leaving=True))
     assert not actions(logged_out._replace(running=Action.LOG_OUT))
     assert Action.DROP_REMAINS not in actions(logged_out._replace(have_node_key=True))
     assert not {Action.DROP_REMAINS, Action.LOG_OUT} & actions(logged_out._replace(attached=True))
+
+
+@pytest.mark.parametrize("attached", [True, False])
+@pytest.mark.parametrize("have_node_key", [True, False])
+@pytest.mark.parametrize("prefs", [LoginPrefs(), OUT, LoginPrefs(switched_off=True)])
+@pytest.mark.parametrize("choice", Choice)
+@pytest.mark.parametrize("state", Backend)
+def test_commands_without_an_effect_are_not_repeated_without_a_pause(
+    state: str, choice: Choice, prefs: LoginPrefs, *, have_node_key: bool, attached: bool
+) -> None:
+    """tailscaled may answer that it has done something, and stay as it was: at most ten commands in ten seconds."""
+    found, commands = TailnetMachine(attached, choice), 0
+    look = Observation(state=state, have_node_key=have_node_key, key=KEY, prefs=prefs)
+    for now_s in (100.0 + at / 50 for at in range(500)):
+        found, actions = step(found, TailnetEvent(TailnetEventKind.OBSERVED, seen=look), now_s)
+        done = [action for action in actions if isinstance(action, Action)]
+        if Action.FETCH_KEY in done:
+            found, _ = step(found, TailnetEvent(TailnetEventKind.KEY_READY), now_s)
+            done = [Action.LOG_IN]
+        commands += sum(action is not Action.MAINTAIN for action in done)
+        for action in done:
+            found, _ = step(found, TailnetEvent(TailnetEventKind.DONE, action=action), now_s)
+    assert commands <= 10
 
 
 def test_no_one_is_logged_in_against_their_will() -> None:
