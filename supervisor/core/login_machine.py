@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 # States in which control has accepted a key.
 _TAKEN = frozenset({Backend.STARTING, Backend.NEEDS_APPROVAL})
+_SWITCHED_ON = IN_A_TAILNET - {Backend.STOPPED}
+# States that tailscaled does not leave by itself if it has no node key.
+_STUCK = frozenset({Backend.STOPPED, Backend.STARTING})
 # tailscaled does not report its state until it has heard from control.
 _MAY_HAVE_LOGIN = IN_A_TAILNET | {Backend.NO_STATE}
 # For this long after an order, being switched off may be a result of the order.
@@ -49,6 +52,8 @@ _LONGEST_WAIT_S = 60.0
 # A login takes several commands within one state: a key, its release, a URL.
 _MOST_REPEATS = 5
 _LONGEST_PAUSE_S = 10.0
+# A logout of another program is over by then, also without a control server.
+_LOGGED_OUT_S = 90.0
 _TAKING_UP = LogEntry(
     "info", "tailnet: taking up the device's own login", (("why", "a logout or another login did not get through"),)
 )
@@ -204,6 +209,8 @@ def _done(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
             machine = _with_url(machine._replace(makes_ephemeral=None))
     if event.action is Action.ASK_URL:
         machine = machine._replace(url_asked_s=now_s)
+    elif event.action is Action.SWITCH_OFF:
+        machine = machine._replace(switched_off=True)
     elif event.action is Action.ADJUST:
         machine = machine._replace(adjusted=True)
     elif event.action is Action.LOG_OUT:
@@ -252,7 +259,8 @@ def _broken_off(machine: TailnetMachine, _event: TailnetEvent, _now_s: float) ->
 
 def _freed(machine: TailnetMachine) -> TailnetMachine:
     stage = Stage.IDLE if machine.stage is Stage.FETCHING else machine.stage
-    return machine._replace(running=Action.NOTHING, stage=stage)
+    logged_out = machine.logged_out or machine.running is Action.LOG_OUT
+    return machine._replace(running=Action.NOTHING, stage=stage, logged_out=logged_out)
 
 
 def _lost(machine: TailnetMachine, _event: TailnetEvent, now_s: float) -> Step:
@@ -275,21 +283,24 @@ def _observed(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Ste
     machine = machine._replace(outage=outage, help_due=help_due)
     if machine.leaving:
         return machine, first
-    if _has_remains(machine):
+    if _has_remains(machine, now_s):
         return machine._replace(dropped=True), (*first, Action.DROP_REMAINS)
     last = (Action.RESTART_TAILSCALED,) if recovery is Recovery.RESTART else ()
     machine, actions = _next(machine, seen, now_s)
     return machine, (*first, *actions, *last)
 
 
-def _has_remains(machine: TailnetMachine) -> bool:
+def _has_remains(machine: TailnetMachine, now_s: float) -> bool:
     """Return whether tailscaled was logged out, and has then taken a late message of control for a login.
 
     tailscaled 1.102.5 does so if the message arrives together with the logout: it then reports that it is switched off
-    instead of that it needs a login, and cannot be logged in reliably until it is restarted.
+    instead of that it needs a login, and cannot be logged in reliably until it is restarted. A logout of another
+    program looks the same while it is under way, and a restart would then take a login that it may leave.
     """
-    is_over = machine.running is Action.NOTHING and not machine.attached and not machine.dropped
-    return is_over and machine.state == Backend.STOPPED and not machine.have_node_key
+    is_idle = machine.running is Action.NOTHING and not machine.attached and not machine.dropped
+    lasts = now_s - machine.since_s >= _LOGGED_OUT_S
+    over = lasts or (machine.logged_out and machine.state == Backend.STOPPED)
+    return is_idle and over and machine.state in _STUCK and not machine.have_node_key
 
 
 def _restarted(machine: TailnetMachine) -> TailnetMachine:
@@ -310,8 +321,10 @@ def _follow_state(machine: TailnetMachine, seen: Observation, now_s: float) -> T
         seen=True,
         lost=False,
         repeats=machine.repeats if same else 0,
+        logged_out=machine.logged_out and seen.state not in _SWITCHED_ON,
+        switched_off=machine.switched_off and seen.state not in _SWITCHED_ON,
         # A restart that did not help is not repeated.
-        dropped=machine.dropped and seen.state in {Backend.STOPPED, Backend.NO_STATE},
+        dropped=machine.dropped and seen.state in {*_STUCK, Backend.NO_STATE},
         have_node_key=seen.have_node_key,
         url=seen.url,
         # Whatever changed the state may have changed them.
@@ -390,7 +403,8 @@ def _next(machine: TailnetMachine, seen: Observation, now_s: float) -> Step:
     if not leaves_login_to_others(machine, now_s):
         machine = machine._replace(due=next_action(machine, now_s))
         if machine.due is not Action.NOTHING and not machine.may_not:
-            told = (_TAKING_UP,) if machine.due is Action.KEEP_LOGIN else ()
+            lost_its_way = machine.due is Action.KEEP_LOGIN and (machine.prefs or LoginPrefs()).logged_out
+            told = (_TAKING_UP,) if lost_its_way else ()
             return _begin(machine, machine.due, now_s), (*told, machine.due)
     # Recovery from an outage would make tailscaled drop a key under way.
     trying = machine.trying and not machine.retry.overdue(now_s)

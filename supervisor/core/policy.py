@@ -42,8 +42,21 @@ def _in_a_tailnet(machine: TailnetMachine, *, key_due: bool) -> Action:
     if machine.replaces and key_due:
         return Action.FETCH_KEY
     if machine.state == Backend.STOPPED:
-        return Action.NOTHING if machine.passive else Action.SWITCH_ON
+        return _switched_off(machine)
     return Action.ADJUST if machine.state == Backend.RUNNING and not machine.adjusted else Action.NOTHING
+
+
+def _switched_off(machine: TailnetMachine) -> Action:
+    """Return how a device that is switched off, and is to be connected, is switched on.
+
+    Another program may be logging it out, and a message of control may have reset what tells so: switched on meanwhile,
+    it would lose a login that it may keep. Without a key that is certain, and is waited for.
+    """
+    if machine.attached:
+        return Action.NOTHING if machine.passive else Action.SWITCH_ON
+    if not machine.have_node_key:
+        return Action.NOTHING
+    return Action.SWITCH_ON if machine.switched_off else Action.KEEP_LOGIN
 
 
 def _key_due(machine: TailnetMachine, now_s: float) -> bool:

@@ -180,7 +180,8 @@ class TailnetMachine(NamedTuple):
     way, ``due`` the last one decided on. ``ordered_s`` is the time of the owner's last order, None once
     it is fulfilled; ``went_back_s`` is when the device last returned to its login; ``help_due`` is whether an outage
     waits for recovery that had no time. ``repeats`` is how often commands were carried out since tailscaled's state
-    last changed, ``dropped`` whether it was restarted in this state to drop what it had left of a login.
+    last changed; ``logged_out`` and ``switched_off`` are whether it was that by us since it was last on, ``dropped``
+    whether it was restarted in this state to drop what it had left of a login.
     """
 
     attached: bool = False
@@ -221,6 +222,8 @@ class TailnetMachine(NamedTuple):
     ordered_s: float | None = None
     outage: Outage | None = None
     help_due: bool = False
+    logged_out: bool = False
+    switched_off: bool = False
     dropped: bool = False
     leaving: bool = False
 

@@ -261,6 +261,7 @@ _AGAIN_LONGEST_S = 2.0
 _MOST_ERRORS = 100
 _OPEN_S = 2.0
 _MUTED_S = 1.0
+_LASTING_S = 1.0
 
 
 class Bus:
@@ -318,8 +319,11 @@ class Bus:
             self._muted_until_s = min(self._muted_until_s, time.monotonic() + _MUTED_S)
 
     async def _follow(self, api: LocalApi) -> bool:
-        """Follow one stream to its end; return whether it had any content."""
-        told = False
+        """Follow one stream to its end; return whether the next one may be opened at once.
+
+        It may if it had content, and lasted or was given up here; what ends each stream at once gets no endless ones.
+        """
+        told, begin_s = False, time.monotonic()
         # If the stream breaks, the status shows the reason at once.
         with contextlib.suppress(LocalApiError), anyio.CancelScope() as self._stream:
             async for frame in api.watch():
@@ -331,7 +335,7 @@ class Bus:
                 self._opened.set()
         self.login_url = ""
         self._wake()
-        return told
+        return told and (self._stream.cancelled_caught or time.monotonic() - begin_s >= _LASTING_S)
 
     def _take(self, frame: Notify) -> None:
         if frame.browse_to_url is not None:

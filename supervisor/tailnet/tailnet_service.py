@@ -77,7 +77,7 @@ _BOOT_S = 60.0
 MOST_SILENCES = 3
 _RESTARTS = {
     Action.RESTART_TAILSCALED: "the tailnet has been away for long, and nothing else has helped",
-    Action.DROP_REMAINS: "it took a late message of control for a login after it had logged out",
+    Action.DROP_REMAINS: "it keeps what is left of a login, without its key",
 }
 _PEERS_EVERY_S = 30.0
 _PEERS_SOON_S = 5.0

@@ -68,7 +68,9 @@ def trying(state: str, **fields: Any) -> TailnetMachine:
         (machine("Running", adjusted=True, key=KEY, replaces=True), Action.FETCH_KEY),
         (machine("Running", choice=Choice.DISCONNECTED), Action.SWITCH_OFF),
         (machine("Running", choice=Choice.FORGOTTEN), Action.LOG_OUT),
-        (machine("Stopped"), Action.SWITCH_ON),
+        (machine("Stopped", have_node_key=True), Action.KEEP_LOGIN),
+        (machine("Stopped", have_node_key=True, switched_off=True), Action.SWITCH_ON),
+        (machine("Stopped"), Action.NOTHING),
         (machine("Stopped", attached=True), Action.NOTHING),
         (machine("Stopped", attached=True, ordered_s=1.0), Action.SWITCH_ON),
         (machine("Stopped", choice=Choice.DISCONNECTED), Action.NOTHING),
@@ -90,21 +92,23 @@ def test_what_is_done_next(before: TailnetMachine, action: Action) -> None:
     assert next_action(before, 100.0) is action
 
 
+@pytest.mark.parametrize("ours", [True, False])
 @pytest.mark.parametrize("choice", Choice)
-def test_what_is_left_of_a_login_is_dropped(choice: Choice) -> None:
-    """tailscaled took a late message for a login; a sidecar's is not restarted, and not logged out again and again."""
+def test_what_is_left_of_a_login_is_dropped(choice: Choice, *, ours: bool) -> None:
+    """tailscaled took a late message for a login; another program's logout is waited for, and a sidecar stays."""
 
-    def actions(before: TailnetMachine) -> set[object]:
+    def actions(before: TailnetMachine, now_s: float = 100.0) -> set[object]:
         look = Observation(state=before.state, have_node_key=before.have_node_key)
-        return {*step(before, TailnetEvent(TailnetEventKind.OBSERVED, seen=look), 100.0)[1]}
+        return {*step(before, TailnetEvent(TailnetEventKind.OBSERVED, seen=look), now_s)[1]}
 
-    logged_out = machine("Stopped", choice=choice)
-    assert actions(logged_out) == {Action.DROP_REMAINS}
-    assert Action.DROP_REMAINS not in actions(logged_out._replace(dropped=True))
-    assert not actions(logged_out._replace(leaving=True))
-    assert not actions(logged_out._replace(running=Action.LOG_OUT))
-    assert Action.DROP_REMAINS not in actions(logged_out._replace(have_node_key=True))
-    assert not {Action.DROP_REMAINS, Action.LOG_OUT} & actions(logged_out._replace(attached=True))
+    logged_out = machine("Stopped", choice=choice, since_s=99.0, logged_out=ours)
+    assert actions(logged_out) == ({Action.DROP_REMAINS} if ours else set())
+    assert actions(logged_out, 200.0) == {Action.DROP_REMAINS}
+    assert Action.DROP_REMAINS not in actions(logged_out._replace(dropped=True), 200.0)
+    assert not actions(logged_out._replace(leaving=True), 200.0)
+    assert not actions(logged_out._replace(running=Action.LOG_OUT), 200.0)
+    assert Action.DROP_REMAINS not in actions(logged_out._replace(have_node_key=True), 200.0)
+    assert not {Action.DROP_REMAINS, Action.LOG_OUT} & actions(logged_out._replace(attached=True), 200.0)
 
 
 @pytest.mark.parametrize("attached", [True, False])

@@ -19,6 +19,7 @@ from supervisor.core.login_machine import step
 from supervisor.core.tailnet import (
     Action,
     Backend,
+    Choice,
     LogEntry,
     LoginPrefs,
     Observation,
@@ -112,6 +113,8 @@ class Ideal:
             self.logins += 1
         elif action in {Action.SWITCH_ON, Action.SWITCH_OFF}:
             self.is_on = action is Action.SWITCH_ON
+        elif action is Action.KEEP_LOGIN:
+            self.is_on = self.machine.choice is Choice.CONNECTED
         elif action is Action.LOG_OUT:
             self.has_login = False
         return TailnetEvent(TailnetEventKind.DONE, action=action)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,6 +114,24 @@ async def test_nobody_waits_long_for_a_bus_that_is_gone(tmp_path: Path) -> None:
     async with asyncio.timeout(30), bus.muted():
         pass
     task.cancel()
+
+
+async def test_a_bus_that_ends_each_stream_is_not_opened_endlessly(tmp_path: Path) -> None:
+    """The pauses double from 10 ms on, though each stream had content."""
+    times_s: list[float] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD + b'{"State":2,"Prefs":{}}\n')
+        writer.close()
+        times_s.append(time.monotonic())
+
+    path = str(tmp_path / "socket")
+    async with listening(take, path):
+        task = asyncio.get_running_loop().create_task(Bus(lambda: None, lambda _: None).run(LocalApi(path, str)))
+        await until(lambda: len(times_s) > 6)
+        task.cancel()
+    assert times_s[6] - times_s[1] >= 0.01 + 0.02 + 0.04 + 0.08 + 0.16 - 0.01
 
 
 async def test_errors_are_masked_where_they_come_in(tmp_path: Path) -> None:
