@@ -31,7 +31,7 @@ QUIT_WORTH_S = 3.0
 RESERVE_KEEP_S = 0.5
 CLOSE_WEB_S = 0.5
 # How far a step of another component may overrun its time before it is cancelled.
-OVERRUN_S = 0.1
+OVERRUN_S = 0.3
 # How long the kernel may take to end a killed process; one that waits for a broken disk does not end at all.
 KILL_GRACE_S = 1.0
 # How far ending the remaining processes may overrun the budget.
