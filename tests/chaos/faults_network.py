@@ -64,11 +64,14 @@ def _idle_connections(world: World, chance: random.Random) -> Undo:
 def _is_open(sock: socket.socket) -> bool:
     try:
         sock.setblocking(False)
-        return bool(sock.recv(1))
+        # A refusal may come before the end.
+        while sock.recv(65536):
+            pass
     except BlockingIOError:
         return True
     except OSError:
         return False
+    return False
 
 
 @fault("half-open-requests")
