@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from supervisor.config.plan import Plan
 
 HTTP_FILE = "http"
-_BACKLOG = 256
+# The kernel caps it. In a full one clients wait a second, as their connection is dropped without telling them.
+_BACKLOG = 4096
 _FIRST_FREE_PORT = 1024
 _TRIES = 10
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
