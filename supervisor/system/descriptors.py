@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,6 +72,22 @@ class Descriptors:
             return self._with_reserve(look, RESERVED)
         finally:
             self.refill()
+
+    def found(self, look: Callable[[], T], nothing: T) -> T:
+        """Return the result of ``look``, which opens a file of /proc and closes it; ``nothing`` if it cannot be opened.
+
+        For want of descriptors a search would find nothing, and what it is for would be left: the reserve is used. Only
+        the event loop's thread may do so.
+        """
+        try:
+            return look()
+        except OSError as error:
+            if error.errno != errno.EMFILE or threading.current_thread() is not threading.main_thread():
+                return nothing
+        try:
+            return self.look(look)
+        except OSError:
+            return nothing
 
     def _with_reserve(self, call: Callable[[], T], most: int) -> T:
         try:

@@ -7,6 +7,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from supervisor.system.descriptors import DESCRIPTORS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -205,11 +207,12 @@ def _is_mapped(path: str, number: int) -> bool:
 
 def read(path: str) -> bytes:
     """Return the content of a file in /proc; empty if it is gone or not readable."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except OSError:
-        return b""
+    return DESCRIPTORS.found(lambda: _content(path), b"")
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def effective_capabilities() -> int | None:

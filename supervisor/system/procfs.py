@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.characters import printable
 from supervisor.system import kernel
+from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.system.kernel import read as read  # noqa: PLC0414
 from supervisor.system.spawn import MARK, mark
 
@@ -54,7 +55,11 @@ def children(pid: int) -> list[int]:
         return []
     if not _CHILDREN_LISTED:
         return [other for other in every_pid() if parent(other) == pid]
-    return [child for task in _threads(pid) for child in map(int, read(f"{_PROC}/{pid}/task/{task}/children").split())]
+    return [
+        child
+        for task in _names(f"{_PROC}/{pid}/task")
+        for child in map(int, read(f"{_PROC}/{pid}/task/{task}/children").split())
+    ]
 
 
 def _has_children() -> bool:
@@ -80,10 +85,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 def every_pid() -> list[int]:
     """Return all processes in /proc; none if it is missing, or belongs to another pid namespace."""
-    try:
-        return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
-    except OSError:
-        return []
+    return [int(name) for name in _names(_PROC) if name.isdigit()]
 
 
 def parent(pid: int) -> int | None:
@@ -258,11 +260,7 @@ def _marked(name: str) -> bytes:
 
 def open_files(folder: str, most: int | None = None) -> Iterator[tuple[str, str]]:
     """Yield the path of each descriptor of a process, and its target as the kernel prints it: ``pipe:[4711]``."""
-    try:
-        names = os.listdir(f"{folder}/fd")
-    except OSError:
-        return
-    for name in names[:most]:
+    for name in _names(f"{folder}/fd")[:most]:
         path = f"{folder}/fd/{name}"
         yield path, target_of(path)
 
@@ -284,7 +282,7 @@ def _living(pid: int, fields: list[bytes]) -> tuple[str, bytes]:
         return "", b""
     if fields[0] not in _DEAD:
         return f"{_PROC}/{pid}", fields[0]
-    threads = _threads(pid)
+    threads = _names(f"{_PROC}/{pid}/task")
     if not threads and int(fields[17]) > 1:
         # gVisor counts threads, and lists them only while the first one lives.
         return f"{_PROC}/{pid}", fields[0]
@@ -296,11 +294,9 @@ def _living(pid: int, fields: list[bytes]) -> tuple[str, bytes]:
     return "", b""
 
 
-def _threads(pid: int) -> list[str]:
-    try:
-        return os.listdir(f"{_PROC}/{pid}/task")
-    except OSError:
-        return []
+def _names(folder: str) -> list[str]:
+    """Return what is in a folder of /proc; nothing if it is gone or not readable."""
+    return DESCRIPTORS.found(lambda: os.listdir(folder), [])
 
 
 def _fields(folder: str) -> list[bytes]:

@@ -72,3 +72,31 @@ def test_a_name_that_a_process_gave_itself_shows_what_is_invisible() -> None:
             assert (own and own.name, procfs.name_of(os.getpid())) == ("a\\u202eb\\u3164",) * 2
         finally:
             file.write(before.rstrip())
+
+
+WITHOUT_DESCRIPTORS = """
+import os, resource, subprocess
+from supervisor.system import procfs
+from supervisor.system.descriptors import DESCRIPTORS
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+DESCRIPTORS.claim()
+child = subprocess.Popen(["sleep", "60"], env={"MINE": "1"})
+taken = []
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    pass
+found = procfs.look(child.pid)
+seen = procfs.children(os.getpid()), procfs.read(f"{found.folder}/environ"), len(list(procfs.open_files(found.folder)))
+child.kill()
+print(seen == ([child.pid], b"MINE=1\\0", 3), child.pid in procfs.every_pid())
+"""
+
+
+def test_processes_are_found_without_a_free_descriptor() -> None:
+    """Otherwise what a process left behind would not be found, and would stay until the stop."""
+    words = (sys.executable, "-I", "-c", WITHOUT_DESCRIPTORS)
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True True\n", "")
