@@ -53,15 +53,14 @@ class Connections:
         self._anonymous[connection] = None
         self.make_room(len(self._anonymous) - self.most)
 
-    def make_room(self, count: int, least_age_s: float = 0.0) -> int:
+    def make_room(self, count: int) -> int:
         """Close anonymous connections, of which ``count`` have been idle the longest; return how many were closed.
 
-        One whose first input has just arrived stays, and one that is younger than ``least_age_s``: it may be a health
-        check that waited to be accepted.
+        One whose first input has just arrived stays: it may be a health check that waited to be accepted.
         """
-        before_s = asyncio.get_running_loop().time() - least_age_s
-        oldest = islice(self._anonymous, max(0, count))
-        return self._close([each for each in oldest if each.opened_s <= before_s and not each.has_first_input])
+        return self._close(
+            [each for each in islice(self._anonymous, max(0, count)) if not each.has_first_input],
+        )
 
     def close_known(self, count: int, *, busy: bool) -> int:
         """Close up to ``count`` authenticated connections that have been idle the longest; return how many were closed.
@@ -96,16 +95,12 @@ class Connections:
 
 
 class OpenConnection(asyncio.Protocol):
-    """An open connection that is one of ``connections``, and ends at a time limit.
-
-    ``opened_s`` is when it was accepted, on the loop's clock.
-    """
+    """An open connection that is one of ``connections``, and ends at a time limit."""
 
     _transport: asyncio.Transport
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self.opened_s = asyncio.get_running_loop().time()
         self._limit: asyncio.TimerHandle | None = None
         self._has_read = False
 
@@ -155,8 +150,6 @@ class OpenConnection(asyncio.Protocol):
 
 
 _PAUSE_S = 0.02
-# How soon a client sends its request once it has connected.
-_SENDS_S = 0.05
 _LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # Reserved for the rest of the process: pipes of children started later, files, tailscaled's socket, probes.
 _KEPT_FREE = 64
@@ -178,7 +171,7 @@ class DescriptorShortage:
         each other without a pause, so that health checks do not wait behind hundreds of idle connections.
         """
         self._repeated.add()
-        closed = sum(kind.make_room(AT_ONCE, _SENDS_S) for kind in self._kinds) or self._close_known(busy=False)
+        closed = sum(kind.make_room(AT_ONCE) for kind in self._kinds) or self._close_known(busy=False)
         if not closed and DESCRIPTORS.give_spare(AT_ONCE // 4):
             return True
         if not (closed or self._close_known(busy=True)):

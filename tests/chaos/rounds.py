@@ -46,10 +46,12 @@ _KILLED_INSIDE = "sigprocmask unblock failed"
 
 
 # Beginnings of violations that a busy machine can cause: a right but late health answer, or a stop whose
-# half second for the reader of its log was over before the supervisor could run.
+# half second for the reader of its log was over before the supervisor could run. Or the one that asks for health was
+# kept from running once it had connected, and was taken for an idle client.
 _LAST_LINES = "the last lines"
 _BLOCKED = "blocked"
-CROWDED = ("health: health took", _LAST_LINES, _BLOCKED)
+_TAKEN_FOR_IDLE = "health: health: no answer: ConnectionError('closed without an answer')"
+CROWDED = ("health: health took", _TAKEN_FOR_IDLE, _LAST_LINES, _BLOCKED)
 
 
 class Violation(Exception):  # noqa: N818 - not an error of the code that raises it
