@@ -7,8 +7,6 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from supervisor.system.descriptors import DESCRIPTORS
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -207,10 +205,14 @@ def _is_mapped(path: str, number: int) -> bool:
 
 def read(path: str) -> bytes:
     """Return the content of a file in /proc; empty if it is gone or not readable."""
-    return DESCRIPTORS.found(lambda: _content(path), b"")
+    try:
+        return content(path)
+    except OSError:
+        return b""
 
 
-def _content(path: str) -> bytes:
+def content(path: str) -> bytes:
+    """Return the content of a file in /proc. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
         return file.read()
 

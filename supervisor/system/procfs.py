@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.characters import printable
 from supervisor.system import kernel
 from supervisor.system.descriptors import DESCRIPTORS
-from supervisor.system.kernel import read as read  # noqa: PLC0414
 from supervisor.system.spawn import MARK, mark
 
 if TYPE_CHECKING:
@@ -46,6 +45,11 @@ class Process(NamedTuple):
     session: int
     born: int
     folder: str
+
+
+def read(path: str) -> bytes:
+    """Return the content of a file in /proc; empty if it is gone or not readable."""
+    return DESCRIPTORS.found(lambda: kernel.content(path), b"")
 
 
 def children(pid: int) -> list[int]:

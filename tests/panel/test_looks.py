@@ -67,6 +67,15 @@ def test_axe_at_sign_in(visit: Visit, home: World, theme: str) -> None:
     assert not findings(panel.page)
 
 
+# What scrolls once it is long enough, and cannot be scrolled with the keyboard; axe sees it only if it is.
+OUT_OF_REACH = """() => [...document.querySelectorAll("main *")].filter((each) => {
+  const style = getComputedStyle(each);
+  const scrolls = [style.overflowX, style.overflowY].some((how) => how === "auto" || how === "scroll");
+  const reached = each.tabIndex >= 0 || each.querySelector("a, button, input, [tabindex='0']");
+  return scrolls && each.checkVisibility() && !reached;
+}).map((each) => each.outerHTML.slice(0, 100))"""
+
+
 @THEMES
 def test_axe_when_all_is_well(visit: Visit, home: World, theme: str) -> None:
     """The page of a connected device passes axe, with lines of every level and colour, and everything unfolded."""
@@ -79,6 +88,7 @@ def test_axe_when_all_is_well(visit: Visit, home: World, theme: str) -> None:
     panel.log_has("the last one for axe")
     open_details(panel)
     assert not findings(panel.page)
+    assert not panel.page.evaluate(OUT_OF_REACH)
     panel.section("Logs").get_by_role("searchbox").fill("axe")
     expect(panel.log.locator("mark").first).to_be_visible()
     assert not findings(panel.page)

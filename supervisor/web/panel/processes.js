@@ -84,7 +84,7 @@ class Card {
     this.told = el("p", { class: "hint", role: "status" });
     this.buttons = { start: this._button("start", "Start"), "try": this._button("try", "Try now"), restart: this._button("restart", "Restart"), stop: this._button("stop", "Stop") };
     this.command = el("code", { class: "command" });
-    this.exits = el("ol", { class: "exits" });
+    this.exits = el("ol", { class: "exits", tabindex: "0", "aria-label": "Last exits" });
     this.details = el("details", {}, el("summary", { text: "Last exits" }), this.exits);
     this.node = el("article", { class: "card process", "aria-label": name },
       el("div", { class: "head" }, this.title, this.critical, el("p", { class: "state", "aria-live": "polite" }, this.dot, this.state)),
