@@ -83,6 +83,8 @@ class Work:
         self.kept = Kept()
         self.decided = False
         self.head = Head()
+        # The order of the last snapshot that was begun.
+        self._given: tuple[int, int] | None = None
         # Not marked as replaced yet.
         self._late: list[str] = []
         self.restic = Restic(self.plan, self.settings, engine, environ)
@@ -261,13 +263,14 @@ class Work:
         found = self.view.snapshots
         own = [each for each in found if each.generation == self.kept.generation and not each.replaced]
         last = max(own, key=lambda each: each.sequence, default=SnapshotView(""))
-        # Also after one that the repository lacks at the moment.
-        generation, number = self.head.last or (0, 0)
-        sequence = max(last.sequence, number if generation == self.kept.generation else 0)
+        # Also after one that the repository lacks at the moment, and one that failed: it may have been stored.
+        before = [order for order in (self.head.last, self._given) if order and order[0] == self.kept.generation]
+        sequence = max([last.sequence, *(number for _, number in before)]) + 1
+        self._given = self.kept.generation, sequence
         return SnapshotView(
             id="",
             generation=self.kept.generation,
-            sequence=sequence + 1,
+            sequence=sequence,
             # What could not be read last time is likely to be unreadable again.
             whole=last.whole,
             reason=reason,

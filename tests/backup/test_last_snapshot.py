@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.backup.test_hand_over import moltis, settings
-from tests.backup.world import APP, World, back_up, health_of, listed, wait_for_state, whole_files
+from tests.backup.world import (
+    APP,
+    World,
+    back_up,
+    health_of,
+    listed,
+    path_with_wrapped_restic,
+    wait_for_state,
+    whole_files,
+)
 from tests.client.calling import call
+from tests.support.backups import restic
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -205,3 +215,23 @@ def test_a_snapshot_that_comes_after_the_take_over_is_not_restored_though_there_
         run.wait_for("snapshot of a replaced instance")
         found = next(each for each in listed(run)["snapshots"] if each["replaced"])
         assert found["sequence"] == late["sequence"]
+
+
+def test_a_snapshot_that_is_stored_without_an_answer_keeps_its_number_for_itself() -> None:
+    """The next one has a later number: of two with the same, a restore could take the older."""
+    world = World()
+    lost = world.folder / "lost"
+    lose = (
+        f'case "$*" in *"--json backup"*) if [ -e {lost} ]; then rm {lost}; '
+        f'{world.folder}/bin/real "$@" >/dev/null; exit 1; fi;; esac'
+    )
+    with world.running(PATH=path_with_wrapped_restic(world, lose)) as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("old")
+        lost.touch()
+        assert call(run.run_dir, "backup").code != 0
+        assert write(world, "new", run)["id"] == listed(run)["snapshots"][0]["id"]
+        tags = [each["tags"] for each in restic(world.repository, "--no-lock", "snapshots")]
+        numbers = [tag for each in tags for tag in each if tag.startswith("sequence=")]
+        assert len(numbers) == len(set(numbers)) >= 2
+        run.stop()
