@@ -108,6 +108,11 @@ class Model:
         )
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether it failed too often."""
+        return self.machine.state is State.FAILED
+
+    @property
     def view(self) -> ProcessView:
         """Return its view in a snapshot."""
         is_running = self.machine.state is State.RUNNING
@@ -326,7 +331,7 @@ def test_a_process_is_given_up_when_the_table_says(events: list[signal.Signals |
             elif model.machine.state is State.RUNNING:
                 program.signal(CRITICAL, each)
                 model.take(Event(EventKind.EXITED, ENDS[each]))
-                if model.machine.state is State.FAILED:
+                if model.is_given_up:
                     assert program.run.wait() == 70
                     return
                 wait_until(lambda: program.views()[CRITICAL]["failures"] == model.machine.failures, 10.0)
