@@ -19,6 +19,7 @@ from supervisor.core.retry import LoginRetry, Recovery, doubling_s, recover
 from supervisor.core.tailnet import (
     BEGIN_ANEW,
     IN_A_TAILNET,
+    SWITCHED_ON,
     Action,
     Backend,
     Choice,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 # States in which control has accepted a key.
 _TAKEN = frozenset({Backend.STARTING, Backend.NEEDS_APPROVAL})
-_SWITCHED_ON = IN_A_TAILNET - {Backend.STOPPED}
 # States that tailscaled does not leave by itself if it has no node key.
 _STUCK = frozenset({Backend.STOPPED, Backend.STARTING})
 # tailscaled does not report its state until it has heard from control.
@@ -321,8 +321,8 @@ def _follow_state(machine: TailnetMachine, seen: Observation, now_s: float) -> T
         seen=True,
         lost=False,
         repeats=machine.repeats if same else 0,
-        logged_out=machine.logged_out and seen.state not in _SWITCHED_ON,
-        switched_off=machine.switched_off and seen.state not in _SWITCHED_ON,
+        logged_out=machine.logged_out and seen.state not in SWITCHED_ON,
+        switched_off=machine.switched_off and seen.state not in SWITCHED_ON,
         # A restart that did not help is not repeated.
         dropped=machine.dropped and seen.state in {*_STUCK, Backend.NO_STATE},
         have_node_key=seen.have_node_key,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core.tailnet import IN_A_TAILNET, Action, Backend, Choice, LoginPrefs, Pending, Stage
+from supervisor.core.tailnet import IN_A_TAILNET, SWITCHED_ON, Action, Backend, Choice, LoginPrefs, Pending, Stage
 
 if TYPE_CHECKING:
     from supervisor.core.tailnet import TailnetMachine
 
-_SWITCHED_ON = IN_A_TAILNET - {Backend.STOPPED}
 # The operator of a sidecar logs it in right after its start; a login of ours would interfere.
 HANDS_OFF_S = 5.0
 # A login URL that does not arrive is requested again.
@@ -19,12 +18,12 @@ _URL_AGAIN_S = 30.0
 def next_action(machine: TailnetMachine, now_s: float) -> Action:
     """Return the next action if no command is running."""
     # Switched off without a key it has logged out already.
-    if machine.choice is Choice.FORGOTTEN and (machine.state in _SWITCHED_ON or machine.have_node_key):
+    if machine.choice is Choice.FORGOTTEN and (machine.state in SWITCHED_ON or machine.have_node_key):
         return Action.LOG_OUT
     if machine.stage is Stage.RELEASING and machine.choice is not Choice.UNKNOWN:
         return Action.RELEASE_KEY
     if machine.choice is not Choice.CONNECTED:
-        goes_on = machine.choice is Choice.DISCONNECTED and machine.state in _SWITCHED_ON
+        goes_on = machine.choice is Choice.DISCONNECTED and machine.state in SWITCHED_ON
         return Action.SWITCH_OFF if goes_on else Action.NOTHING
     return _towards_connected(machine, now_s)
 

@@ -36,7 +36,8 @@ class Choice(StrEnum):
     UNKNOWN = "unknown"
 
 
-IN_A_TAILNET = frozenset({Backend.RUNNING, Backend.STARTING, Backend.STOPPED, Backend.NEEDS_APPROVAL})
+SWITCHED_ON = frozenset({Backend.RUNNING, Backend.STARTING, Backend.NEEDS_APPROVAL})
+IN_A_TAILNET = SWITCHED_ON | {Backend.STOPPED}
 
 
 class Stage(Enum):

@@ -82,7 +82,7 @@ class Descriptors:
         try:
             return look()
         except OSError as error:
-            if error.errno != errno.EMFILE or threading.current_thread() is not threading.main_thread():
+            if not _is_out_of_files(error) or threading.current_thread() is not threading.main_thread():
                 return nothing
         try:
             return self.look(look)

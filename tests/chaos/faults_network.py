@@ -33,7 +33,7 @@ def _connections(world: World, count: int, *data: bytes) -> Undo:
 
 def _opened(world: World, count: int, *data: bytes) -> tuple[list[socket.socket], Undo]:
     opened: list[socket.socket] = []
-    for _, sent in zip(range(count), itertools.cycle(data), strict=False):
+    for sent in itertools.islice(itertools.cycle(data), count):
         with contextlib.suppress(OSError):
             sock = socket.socket()
             opened.append(sock)

@@ -70,27 +70,25 @@ class Ideal:
         return of_status(status, Situation(self.machine, self.now_s)).state
 
     def take(self, event: TailnetEvent) -> None:
-        """Apply an event, and everything that follows from it."""
-        events = [event]
-        while events:
-            self.machine, actions = step(self.machine, events.pop(0), self.now_s)
-            events += [self._carry_out(action) for action in actions if not isinstance(action, LogEntry)]
-        # What is looked after is so at each look.
-        if self.machine.due is not Action.NOTHING or event.kind is not TailnetEventKind.OBSERVED:
-            self.look()
+        """Apply an order, and everything that follows from it."""
+        self._feed(event)
+        self.look()
 
     def look(self) -> None:
         """Have the machine see this tailscaled until there is nothing to do."""
         for _ in range(20):
             self.now_s += 1.0
             before = self.machine, self.logins, self.has_login, self.is_on
-            events = [TailnetEvent(TailnetEventKind.OBSERVED, seen=self._seen())]
-            while events:
-                self.machine, actions = step(self.machine, events.pop(0), self.now_s)
-                events += [self._carry_out(action) for action in actions if not isinstance(action, LogEntry)]
+            self._feed(TailnetEvent(TailnetEventKind.OBSERVED, seen=self._seen()))
             if (self.machine, self.logins, self.has_login, self.is_on) == before:
                 return
         # Maintaining the device has no end.
+
+    def _feed(self, event: TailnetEvent) -> None:
+        events = [event]
+        while events:
+            self.machine, actions = step(self.machine, events.pop(0), self.now_s)
+            events += [self._carry_out(action) for action in actions if not isinstance(action, LogEntry)]
 
     def _seen(self) -> Observation:
         is_up = self.state == Backend.RUNNING
